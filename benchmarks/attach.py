@@ -26,7 +26,7 @@ LOOPS = {
 }
 SCRIPT = """
 import time, supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 TENSOR_IMPORT
 STEPS, VALUE = {steps}, 0.5
 run = supervisor.attach(data=Order(9))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machines import ROOT
-from supervisor.core.fleet.provisioning import Machine
+from supervisor.core.provisioning import Machine
 from supervisor.engine.clock import BootClock
 from tests.contracts.provisioners import WORLDS
 

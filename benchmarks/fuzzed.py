@@ -12,39 +12,31 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from supervisor.core import environment
-from supervisor.core.checkpoint import checkpoint_json, file_manifest
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
-from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
+from supervisor.core import carried, content, environment, fields, messages, relayed, rollback
+from supervisor.core import checkpoint as cp
+from supervisor.core import fleet_words as fw
+from supervisor.core import status as core_status
+from supervisor.core.claim import Rank, rank_of
+from supervisor.core.content import CONTENT_FILE, ContentError
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UserError
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.provisioning import Machine
-from supervisor.core.policy import rollback
-from supervisor.core.ports import FolderEntry, NotFound, StoreError
-from supervisor.core.session import status as core_status
-from supervisor.core.wire import acks, fields, messages
-from supervisor.engine import journal, json_file
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import claims, history, runs, verification_records
-from supervisor.engine.upload import step_log as step_log_store
-from supervisor.fleet import controller, executor
-from supervisor.fleet.transfer import inbox as agent_inbox
-from supervisor.fleet.transfer import part as transfer_part
-from supervisor.stores.local.folder import FolderStore
-from supervisor.trainer.save import checkpoint_folder
-from supervisor.trainer.state import rng
+from supervisor.core.ports import Entry, Missing, StoreError
+from supervisor.core.provisioning import Machine
+from supervisor.engine import claims, history, journal, notes, receipts, runs, steplog
+from supervisor.engine.place import RunPlace
+from supervisor.fleet import consignment, controller, hands, parcels
+from supervisor.stores.folder import FolderStore
+from supervisor.trainer import folder, rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "golden"
 GOLDEN, TOLD = TESTS / "store", TESTS / "told"
-RUN, RANK = RunPaths("run"), SessionId(3, "b4dc8281")
+RUN, RANK = RunPlace("run"), Rank(3, "b4dc8281")
 RECEIPT = "verified-3-40-b4dc8281-1005-0123abcd.json"
 PIECE = "log-000001-000000000-000001000.jsonl"
-NAMED = (StoreError, CheckpointInfoError, cp.ManifestError, UserError, ValueError)
+NAMED = (StoreError, ContentError, cp.ManifestError, UserError, ValueError)
 
 
 class Reader(NamedTuple):
@@ -52,13 +44,7 @@ class Reader(NamedTuple):
 
     bodies: list[bytes]
     read: Callable[[bytes], Any]
-    named: tuple[type[Exception], ...] = (
-        StoreError,
-        CheckpointInfoError,
-        cp.ManifestError,
-        UserError,
-        transfer_part.TransferPartError,
-    )
+    named: tuple[type[Exception], ...] = (StoreError, ContentError, cp.ManifestError, UserError, parcels.ParcelError)
 
 
 class OneRecord:
@@ -67,15 +53,15 @@ class OneRecord:
     def __init__(self, name: str, body: bytes) -> None:
         self.name, self.body = name, body
 
-    def list(self, folder: str) -> list[FolderEntry]:
+    def list(self, folder: str) -> list[Entry]:
         if folder == RUN.name:
-            return [FolderEntry(self.name, folder=False, bytes=len(self.body)), FolderEntry(str(RANK), folder=True)]
-        return [FolderEntry(self.name, folder=False, bytes=len(self.body))] if folder == f"{RUN.name}/{RANK}" else []
+            return [Entry(self.name, folder=False, bytes=len(self.body)), Entry(str(RANK), folder=True)]
+        return [Entry(self.name, folder=False, bytes=len(self.body))] if folder == f"{RUN.name}/{RANK}" else []
 
     def read(self, path: str) -> bytes:
         if path.endswith(f"/{self.name}"):
             return self.body
-        raise NotFound(path)
+        raise Missing(path)
 
 
 def one_record(name: str, body: bytes) -> Any:
@@ -105,7 +91,7 @@ def sealed(body: bytes) -> Any:
     """Read a checkpoint.json whose seal is right."""
     above = body.rpartition(b',\n "digest"')[0]
     seal = f',\n "digest": "sha256:{hashlib.sha256(above).hexdigest()}"\n}}'.encode()
-    return checkpoint_json.parse(above + seal)
+    return content.parse(above + seal)
 
 
 def pieces(body: bytes) -> Any:
@@ -131,12 +117,12 @@ def end(body: bytes) -> Any:
 
 def carried_on(body: bytes) -> Any:
     """Read a history that a session left."""
-    return history._read_summary(one_record("history.json", body), RUN, RANK)  # noqa: SLF001
+    return history._carried(one_record("history.json", body), RUN, RANK)  # noqa: SLF001
 
 
 def receipt(body: bytes) -> Any:
     """Read a receipt."""
-    return verification_records.read(one_record(RECEIPT, body), RUN)
+    return receipts.read(one_record(RECEIPT, body), RUN)
 
 
 def request(body: bytes) -> Any:
@@ -148,9 +134,9 @@ def names(body: bytes) -> Any:
     """Read a name in the store."""
     name = body.decode("utf-8", "surrogateescape")
     return (
-        parse_session_id(name),
+        rank_of(name),
         rollback.parse(RANK, name),
-        verification_records.NAME.fullmatch(name),
+        receipts.NAME.fullmatch(name),
         fields.is_plain_name(name),
         runs.NAME.fullmatch(name),
     )
@@ -158,15 +144,15 @@ def names(body: bytes) -> Any:
 
 def kept_environment(body: bytes) -> Any:
     """Read a record of an environment, and say how it differs from another one."""
-    read = environment.EnvironmentRecord.from_bytes(body)
+    read = environment.Record.from_bytes(body)
     (first,) = golden("e00000001-e07acb97/environment.txt")
-    return read.name, read.versions(), environment.differences(environment.EnvironmentRecord.from_bytes(first), read)
+    return read.name, read.versions(), environment.drift(environment.Record.from_bytes(first), read)
 
 
 def rows(body: bytes) -> Any:
     """Read a piece of the step log."""
-    found = step_log_store.read(one_record(PIECE, body), RUN)
-    return list(found.rows), [str(gap) for gap in found.gaps], step_log_store._whole_lines(body)  # noqa: SLF001
+    found = steplog.read(one_record(PIECE, body), RUN)
+    return list(found.rows), [str(gap) for gap in found.gaps], steplog._whole_lines(body)  # noqa: SLF001
 
 
 def channel(body: bytes) -> Any:
@@ -179,21 +165,19 @@ def spoken() -> list[bytes]:
     """Return one line of each message that there is."""
     said: list[messages.Message] = [
         messages.Hello(7, 1, attached=True, framework="torch", device="cpu"),
-        messages.Heartbeat(
-            5, "step", 10, 0.5, 0.1, {"step": 1.0}, {"step": 0.2}, {"loss": 0.5, "name": "x", "none": None}
-        ),
+        messages.Beat(5, "step", 10, 0.5, 0.1, {"step": 1.0}, {"step": 0.2}, {"loss": 0.5, "name": "x", "none": None}),
         messages.Restored(5, 0.5),
-        messages.CheckpointStaged(5, "step-000000005-0001", 100, "interval", 0.1, 0.2),
+        messages.Staged(5, "step-000000005-0001", 100, "interval", 0.1, 0.2),
         messages.SaveFailed(5, "full"),
-        messages.ScriptSavedFile("/a/b.pt", 5),
+        messages.Saved("/a/b.pt", 5),
         messages.ReadBack("a", late=True, loaded="network"),
-        messages.TrainerNote("warning", "words", "hint"),
-        messages.Anomaly(5, "loss", "nan", "nan", 4),
+        messages.Note("warning", "words", "hint"),
+        messages.Trouble(5, "loss", "nan", "nan", 4),
         messages.ScriptFailed("code", "ValueError", "words", "train.py:3"),
         messages.Stopped(5),
         messages.Finished(5, 10, "thread"),
-        messages.SaveRequest("asked"),
-        messages.StopRequest("asked", save=True, grace_s=30.0),
+        messages.Save("asked"),
+        messages.Stop("asked", save=True, grace_s=30.0),
     ]
     return [messages.encode(each) for each in said]
 
@@ -214,10 +198,10 @@ def in_folder(name: str) -> Callable[[bytes], Any]:
             if each["name"] == name:
                 each |= {"bytes": len(body), "digest": digest_of((body,), SHA256)}
         named = {key: value for key, value in told.items() if key not in {"format", "version", "digest"}}
-        (at / CONTENT_FILE).write_bytes(checkpoint_json.to_bytes(named))
-        opened = checkpoint_folder.open_folder(at)
-        opened.load({each: checkpoint_folder.LoadRequest(node, {}) for each, node in opened.state["objects"].items()})
-        return rng.decode_states(opened.rng) if name == checkpoint_folder.RNG_FILE else None
+        (at / CONTENT_FILE).write_bytes(content.sealed(named))
+        opened = folder.open_folder(at)
+        opened.load({each: folder.Wanted(node, {}) for each, node in opened.state["objects"].items()})
+        return rng.states(opened.rng) if name == folder.RNG_FILE else None
 
     return read
 
@@ -246,19 +230,19 @@ def parcel(body: bytes) -> Any:
         room = b"\0" * length if 0 <= length <= 1 << 20 else b""
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         room = b""
-    inside = transfer_part.MAGIC + len(body).to_bytes(8, "big") + body + room
+    inside = parcels.MAGIC + len(body).to_bytes(8, "big") + body + room
     file = scratch() / "some.parcel"
     file.write_bytes(inside + hashlib.sha256(inside).digest())
-    return [home()._rejection_reason(piece) for piece, _ in transfer_part.read(file)]  # noqa: SLF001
+    return [home()._refused(piece) for piece, _ in parcels.read(file)]  # noqa: SLF001
 
 
 @cache
 def home() -> Any:
     """Return the end of the relay on the user's computer, over an empty store."""
     from supervisor.engine.clock import BootClock
-    from supervisor.fleet.home_replica import HomeReplica
+    from supervisor.fleet.relay import HomeRun
 
-    return HomeReplica(FolderStore(str(scratch() / "home")), RunPaths("golden"), scratch() / "state", BootClock())
+    return HomeRun(FolderStore(str(scratch() / "home")), RunPlace("golden"), scratch() / "state", BootClock())
 
 
 def report(body: bytes) -> Any:
@@ -268,14 +252,12 @@ def report(body: bytes) -> Any:
         Path(local).write_bytes(body)
 
     provisioner = cast("Any", SimpleNamespace(get=get, put=lambda *_: None, machines=list, traits=None))
-    here = executor.Home(
-        cast("Any", FolderStore(str(scratch() / "home"))), RunPaths("golden"), home(), scratch() / "poll"
-    )
+    here = hands.Home(cast("Any", FolderStore(str(scratch() / "home"))), RunPlace("golden"), home(), scratch() / "poll")
     shipment = cast("Any", None)
-    polled = executor.FleetExecutor(
+    polled = hands.FleetHands(
         provisioner, here, shipment, describe=lambda plain: str(plain.get("step")), release_at_s=lambda: None
     )
-    return polled.do(fw.PollMachine(Machine("machine-1", "endpoint")))
+    return polled.do(fw.Poll(Machine("machine-1", "endpoint")))
 
 
 def reports() -> list[bytes]:
@@ -291,15 +273,15 @@ def reports() -> list[bytes]:
 
 def acknowledged(body: bytes) -> Any:
     """Read the list of what home holds."""
-    known = acks.AckLog()
+    known = relayed.Acknowledged()
     known.read(body)
     return sorted(known.held), sorted(known.parcels)
 
 
 def acknowledgements() -> list[bytes]:
     """Return lists of what home holds."""
-    told = [{"held": ["a/b"]}, acks.received(3, [("a/c", 0)]), {"refused": {"a/d": "why"}}, {"wanted": ["a/b"]}]
-    return [b"".join(map(acks.line, told))]
+    told = [{"held": ["a/b"]}, relayed.arrived(3, [("a/c", 0)]), {"refused": {"a/d": "why"}}, {"wanted": ["a/b"]}]
+    return [b"".join(map(relayed.line, told))]
 
 
 def in_scratch(name: str, read: Callable[[Path], Any]) -> Callable[[bytes], Any]:
@@ -324,11 +306,11 @@ def jobs() -> list[bytes]:
 @cache
 def readers() -> dict[str, Reader]:
     """Return every reader by the name of its record."""
-    written = verification_records.VerificationRecord().evidence
+    written = receipts.Receipt().evidence
     return {
         "manifest": Reader(golden("manifest-*.json"), manifest),
         "checkpoint.json": Reader(golden("checkpoint.json"), sealed),
-        "files.json": Reader(golden("files.json"), file_manifest.parse),
+        "files.json": Reader(golden("files.json"), carried.parse),
         "state.json": Reader(golden("state.json"), in_folder("state.json")),
         "rng.json": Reader(golden("rng.json"), in_folder("rng.json")),
         "safetensors": Reader(golden("state-00000.safetensors"), in_folder("state-00000.safetensors")),
@@ -346,9 +328,9 @@ def readers() -> dict[str, Reader]:
         "parcel": Reader(headers(), parcel),
         "machine's status": Reader(reports(), report),
         "acknowledged": Reader(acknowledgements(), acknowledged),
-        "job.json": Reader(jobs(), in_scratch("job.json", lambda file: agent_inbox.job(file.parent))),
+        "job.json": Reader(jobs(), in_scratch("job.json", lambda file: consignment.job(file.parent))),
         "fleet journal": Reader(
-            [(TOLD / "fleet-journal.jsonl").read_bytes()], in_scratch("fleet", controller.replay), NAMED
+            [(TOLD / "fleet-journal.jsonl").read_bytes()], in_scratch("fleet", controller.folded), NAMED
         ),
-        "live status": Reader(golden("status-*.json", TOLD), in_scratch("status.json", json_file.live_status)),
+        "live status": Reader(golden("status-*.json", TOLD), in_scratch("status.json", notes.live_status)),
     }

@@ -34,13 +34,12 @@ from benchmarks.measuring import machine
 from benchmarks.measuring.ratios import OURS
 from benchmarks.measuring.running import ROOT, Setting, row_measured
 from benchmarks.measuring.table import ms, table
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.policy import retention
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.upload import step_log as step_log_store
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core import checkpoint as cp
+from supervisor.core import retention
+from supervisor.core.claim import Rank
+from supervisor.engine import checkpoints, steplog
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +57,7 @@ LINEAR = 1.2  # power of growth that still counts as linear: caches make the sma
 ITEM_BYTES = 4
 ROW_S_MAX = 1500.0
 FIND_S_MAX = 0.1
-RUN = RunPaths("plates")
+RUN = RunPlace("plates")
 FILES = ("state-00000.safetensors", "state.json", "rng.json", "log.jsonl", "checkpoint.json")
 SESSIONS = 10
 STEPS_PER_CHECKPOINT = 100
@@ -105,16 +104,16 @@ def by_kept(place: Path, _options: argparse.Namespace) -> list[dict[str, Any]]:
         root = place / f"kept-{number}"
         _build(root, number)
         store = FolderStore(str(root))
-        found = checkpoint_fetch.find(store, RUN)
+        found = checkpoints.find(store, RUN)
         steps = _read_log(store)
         if (len(found), steps) != (number, number * STEPS_PER_CHECKPOINT):
             raise SystemExit(f"found {len(found)} of {number} checkpoints and {steps} steps")
-        stored = [retention.RetentionItem(each.id, durable=True) for each in found]
+        stored = [retention.Kept(each.id, durable=True) for each in found]
         rows.append(
             {
                 "kept": number,
-                "find_s": _best(partial(checkpoint_fetch.find, store, RUN)),
-                "plan_s": _best(partial(retention.plan, stored, retention.RetentionPolicy(newest=number))),
+                "find_s": _best(partial(checkpoints.find, store, RUN)),
+                "plan_s": _best(partial(retention.plan, stored, retention.Policy(newest=number))),
                 "join_s": _best(partial(_read_log, store)),
             }
         )
@@ -137,20 +136,20 @@ def _measured(size: int, tensors: int, place: Path, options: argparse.Namespace)
 def _build(root: Path, number: int) -> None:
     """Write checkpoints as a run leaves them; their content does not matter to a listing."""
     for index in range(number):
-        rank = SessionId(1 + index * SESSIONS // number, "00c0ffee")
+        rank = Rank(1 + index * SESSIONS // number, "00c0ffee")
         step = (index + 1) * STEPS_PER_CHECKPOINT
         folder = root / RUN.step(rank, step)
         folder.mkdir(parents=True)
         for name in (*FILES, cp.manifest_name(1001 + index, b"")):
             (folder / name).write_bytes(b"x")
         rows = "".join(f'{{"step": {each}, "loss": 0.5}}\n' for each in range(step - STEPS_PER_CHECKPOINT, step))
-        piece = step_log_store.piece_name(index + 1, step - STEPS_PER_CHECKPOINT, step)
+        piece = steplog.piece_name(index + 1, step - STEPS_PER_CHECKPOINT, step)
         (root / RUN.session(rank) / piece).write_text(rows)
     os.sync()
 
 
 def _read_log(store: FolderStore) -> int:
-    return sum(1 for _ in step_log_store.joined(store, RUN))
+    return sum(1 for _ in steplog.joined(store, RUN))
 
 
 def _best(act: Callable[[], object]) -> float:

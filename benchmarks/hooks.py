@@ -21,12 +21,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import encode
-from supervisor.trainer.client import HEARTBEAT_INTERVAL_S
-from supervisor.trainer.context import TrainerContext
+from supervisor.core.messages import encode
+from supervisor.trainer.client import BEAT_EVERY_S
 from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks import torch as torch_hook
-from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
+from supervisor.trainer.hooks.unattached import Unattached
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("--keras", action="store_true", help="Keras's callbacks too (imports its backend)")
     options = parser.parse_args()
-    script = UnmodifiedScript(TrainerContext(read_settings({}, "train.py")))
+    script = Unattached(Life(read_settings({}, "train.py")))
     threading.Thread(target=_beat, args=(script,), daemon=True).start()
     found = {"torch": _torch(script, options.blocks)}
     if options.keras:
@@ -55,16 +55,16 @@ def main() -> int:
     return int(any(row["added, us"] > SHARE_MAX * STEP_US for row in found.values()))
 
 
-def _beat(script: UnmodifiedScript) -> None:
+def _beat(script: Unattached) -> None:
     """As the channel's thread does."""
     while True:
         beat = script.beat()
         if beat is not None:
             encode(beat)
-        time.sleep(HEARTBEAT_INTERVAL_S)
+        time.sleep(BEAT_EVERY_S)
 
 
-def _torch(script: UnmodifiedScript, blocks: int) -> dict[str, float]:
+def _torch(script: Unattached, blocks: int) -> dict[str, float]:
     import torch
     from torch.optim.optimizer import _global_optimizer_post_hooks as after_step
 
@@ -91,7 +91,7 @@ def _torch(script: UnmodifiedScript, blocks: int) -> dict[str, float]:
     return _by_turns(steps, switch, blocks)
 
 
-def _keras(script: UnmodifiedScript, blocks: int) -> dict[str, float]:
+def _keras(script: Unattached, blocks: int) -> dict[str, float]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 

@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import private_folder
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, STATE_FILE
-from supervisor.core.checkpoint.manifest import Validity
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.trainer_process.process_identity import started
-from supervisor.engine.upload import step_log as step_log_store
-from supervisor.stores.local.folder import FolderStore
-from supervisor.trainer import compare
-from supervisor.trainer.process.own_packages import make_xxhash_importable
-from supervisor.trainer.save.checkpoint_folder import OpenCheckpoint, open_folder
-from supervisor.trainer.state import rng
+from supervisor.core.checkpoint import Verdict
+from supervisor.core.content import CONTENT_FILE, STATE_FILE
+from supervisor.engine import checkpoints, steplog
+from supervisor.engine.identity import started
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
+from supervisor.trainer import compare, rng
+from supervisor.trainer.folder import Opened, open_folder
+from supervisor.trainer.own_packages import make_xxhash_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -151,33 +149,31 @@ class Turn:
 def final_state(store: Path, run: str) -> dict[str, Any]:
     """Return what makes up a run's newest checkpoint and its whole step log: equal for equal runs, bit for bit."""
     make_xxhash_importable(str(private_folder() or ""))
-    folder, place = FolderStore(str(store)), RunPaths(run)
-    newest = max(checkpoint_fetch.find(folder, place), key=lambda found: found.id)
+    folder, place = FolderStore(str(store)), RunPlace(run)
+    newest = max(checkpoints.find(folder, place), key=lambda found: found.id)
     with tempfile.TemporaryDirectory() as room:
-        found, into = checkpoint_fetch.fetch(folder, place, newest, Path(room) / "final")
-        assert found.verdict is Validity.WHOLE, found.why
+        found, into = checkpoints.bring(folder, place, newest, Path(room) / "final")
+        assert found.verdict is Verdict.WHOLE, found.why
         assert found.manifest is not None
         files = {entry.name: entry.digest for entry in found.manifest.files if entry.name != CONTENT_FILE}
         return {
             "step": found.manifest.id.step,
             "state": _attached(open_folder(into)) if STATE_FILE in files else files,
             "metrics": dict(found.manifest.metrics),
-            "log": list(step_log_store.joined(folder, place)),
+            "log": list(steplog.joined(folder, place)),
         }
 
 
 def last_step(store: Path, run: str) -> int:
     """Return the step of a run's newest checkpoint; for a run that goes on meanwhile."""
-    return max(found.id for found in checkpoint_fetch.find(FolderStore(str(store)), RunPaths(run))).step
+    return max(found.id for found in checkpoints.find(FolderStore(str(store)), RunPlace(run))).step
 
 
-def _attached(opened: OpenCheckpoint) -> dict[str, Any]:
+def _attached(opened: Opened) -> dict[str, Any]:
     """Return what is attached, by path, and the generators; without those from which nobody drew: not seeded, they are always others."""
     digests = {path: (told, hashlib.sha256(body).hexdigest()) for path, (told, body) in compare.values(opened).items()}
     kept = opened.rng
-    drawn = {
-        f"rng.{name}": rng.stored_states(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)
-    }
+    drawn = {f"rng.{name}": rng.of(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)}
     return {**digests, **drawn}
 
 

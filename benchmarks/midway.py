@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.machines import ROOT, Machine
-from supervisor.core.session import events as ev
+from supervisor.core import events as ev
 from supervisor.engine import journal
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog.claims import ranks
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.claims import ranks
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +43,10 @@ def resumed_s(store: Path, folder: Path, step: int, options: argparse.Namespace,
     machine = Machine(folder / "machine", folder / "store", python=options.python)
     shutil.copytree(store, machine.store)
     _until(machine, step + 1, options, arguments)
-    run, found = RunPaths(options.script.stem), FolderStore(str(machine.store))
+    run, found = RunPlace(options.script.stem), FolderStore(str(machine.store))
     last = max(ranks(found, run))
     at = {type(record.value): record.at for record in journal.records(found, run, last)}
-    return at[ev.TrainerExited].since(at[ev.TrainerStarted])
+    return at[ev.TrainerExited].since(at[ev.Launched])
 
 
 def _until(machine: Machine, step: int, options: argparse.Namespace, arguments: Sequence[str]) -> None:

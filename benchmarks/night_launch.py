@@ -12,23 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor import fleet_composition
+from supervisor import launching
 from supervisor.__main__ import main
+from supervisor.core import fleet_ending, fleet_serving, fleet_waiting
 from supervisor.core.errors import UserError
-from supervisor.core.fleet import serving as fleet_serving
-from supervisor.core.fleet import shutdown as fleet_shutdown
-from supervisor.core.fleet import waiting as fleet_waiting
-from supervisor.core.fleet.provisioning import MachineError
+from supervisor.core.provisioning import MachineError
 from supervisor.fleet import controller
-from supervisor.fleet.home_replica import HomeReplica
-from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
-from supervisor.fleet.provisioners.local import LocalMachine
+from supervisor.fleet.provisioners import colab
+from supervisor.fleet.provisioners.local import Here
+from supervisor.fleet.relay import HomeRun
 from supervisor.views import fleet as view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.fleet.state import FleetPolicy
+    from supervisor.core.fleet_state import Policy
 
 SCALE = 10.0  # a night's minute takes six seconds
 FOLDER = "SUPERVISOR_NIGHT"
@@ -67,30 +65,25 @@ def _store_error() -> Exception:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _hasty(policy: Callable[..., FleetPolicy]) -> Callable[..., FleetPolicy]:
-    def made(*arguments: Any) -> FleetPolicy:
-        return replace(
-            policy(*arguments), poll_s=1.0, silence_s=40.0, listings_apart_s=0.3, machines_without_progress_max=8
-        )
+def _hasty(policy: Callable[..., Policy]) -> Callable[..., Policy]:
+    def made(*arguments: Any) -> Policy:
+        return replace(policy(*arguments), poll_s=1.0, silence_s=40.0, listings_apart_s=0.3, fruitless_max=8)
 
     return made
 
 
 def patched() -> None:
     """Make minutes seconds, and network and disk what the night says."""
-    colab_provisioner.TRAITS = replace(colab_provisioner.TRAITS, poll_s=1.0, listings=2, listings_apart_s=0.2)
+    colab.TRAITS = replace(colab.TRAITS, poll_s=1.0, listings=2, listings_apart_s=0.2)
     for module, name in (
-        (fleet_waiting, "QUIET_S"), (fleet_waiting, "QUIET_AGAIN_S"), (fleet_waiting, "QUIET_AGAIN_S_MAX"), (fleet_waiting, "ERROR_AGAIN_S"),
-        (fleet_waiting, "ERRORS_APART_S"), (fleet_serving, "STOP_WITHIN_S"), (fleet_serving, "BALANCE_SOON_S"),
-        (fleet_serving, "AGAIN_S"), (fleet_serving, "AGAIN_S_MAX"), (fleet_shutdown, "LOST_LOOK_S"), (view, "PLAIN_EVERY_S"), (controller, "JOURNAL_AGAIN_S"), (controller, "QUIET_AGAIN_S"),
+        (fleet_waiting, "QUIET_S"), (fleet_waiting, "QUIET_AGAIN_S"), (fleet_waiting, "QUIET_AGAIN_S_MAX"), (fleet_waiting, "TROUBLE_AGAIN_S"),
+        (fleet_waiting, "TROUBLES_APART_S"), (fleet_serving, "STOP_WITHIN_S"), (fleet_serving, "BALANCE_SOON_S"),
+        (fleet_serving, "AGAIN_S"), (fleet_serving, "AGAIN_S_MAX"), (fleet_ending, "LOST_LOOK_S"), (view, "PLAIN_EVERY_S"), (controller, "JOURNAL_AGAIN_S"), (controller, "QUIET_AGAIN_S"),
     ):  # fmt: skip
         setattr(module, name, getattr(module, name) / SCALE)
-    fleet_composition.__dict__["_policy"] = _hasty(fleet_composition.__dict__["_policy"])
-    LocalMachine.ask = _cut(LocalMachine.ask)  # type: ignore[method-assign]
-    for kind, name, error in (
-        (controller.FleetJournal, "_append", _journal_error),
-        (HomeReplica, "merge", _store_error),
-    ):
+    launching.__dict__["_policy"] = _hasty(launching.__dict__["_policy"])
+    Here.ask = _cut(Here.ask)  # type: ignore[method-assign]
+    for kind, name, error in ((controller.Journal, "_append", _journal_error), (HomeRun, "merge", _store_error)):
         setattr(kind, name, _filled(getattr(kind, name), error))
 
 

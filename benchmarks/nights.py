@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.machines import ROOT, TOY, Machine, final_state
 from benchmarks.night_launch import DISK_FULL, FOLDER, NO_NETWORK, SCALE
-from supervisor.core.fleet import messages as fw
+from supervisor.core import fleet_words as fw
 from supervisor.fleet.controller import JOURNAL, records
 from tests.fleet.paced import project
 
@@ -252,9 +252,9 @@ class Night:
         safe = -1
         for journal in (self.folder / "local").glob(f"**/fleet/*/{JOURNAL}"):
             for _, value in records(journal):
-                if isinstance(value, fw.MachinePolled | fw.CallFailed) and value.durable_step is not None:
-                    safe = max(safe, value.durable_step)
-                if isinstance(value, fw.MachinePrepared) and (-1 if value.step is None else value.step) < safe:
+                if isinstance(value, fw.Polled | fw.Failed) and value.safe is not None:
+                    safe = max(safe, value.safe)
+                if isinstance(value, fw.Prepared) and (-1 if value.step is None else value.step) < safe:
                     self.wrong.append(f"a machine went on from step {value.step}, and step {safe} was safe")
 
 

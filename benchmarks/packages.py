@@ -53,9 +53,9 @@ def running(argv: list[str], orig_argv: list[str]) -> Path | None:
 
 def missing(file: Path) -> list[str]:
     """Return the packages of the file's PEP 723 block that this Python lacks."""
-    from supervisor.environments.requirements import script_requirements
+    from supervisor.environments import wish
 
-    wanted = [_NAME.match(line) for line in script_requirements.read(file).requirements.requirements]
+    wanted = [_NAME.match(line) for line in wish.read(file).wanted.requirements]
     return [each[0] for each in wanted if each and find_spec(each[0].replace("-", "_")) is None]
 
 

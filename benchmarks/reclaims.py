@@ -38,7 +38,7 @@ CAUSES = {"out of memory": "out of memory", "trainer": "killed by a signal"}
 HERE_BEFORE, LOST_BEFORE = "the supervisor was killed or crashed", "was lost"
 WAIT_S_MAX = 120.0
 LOOK_EVERY_S = 0.02
-BEGAN = re.compile(r"(?:resuming from|beginning at) step ([\d,]+)")
+BEGAN = re.compile(r"(?:going on from|beginning at) step ([\d,]+)")
 
 
 @dataclass(frozen=True, slots=True)

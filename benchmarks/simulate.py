@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from supervisor.bootstrap import private_folder
-from supervisor.trainer.process.own_packages import make_xxhash_importable
+from supervisor.trainer.own_packages import make_xxhash_importable
 from tests.simulation.hostile import Report, live_through
 from tests.simulation.twelve_hours import Day
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.kills import OPTIONS, Plan, differences, reference
 from benchmarks.machines import TOY, Machine, final_state
-from supervisor.stores.mounted.mounts import is_mount_point
+from supervisor.stores.mounts import is_mount_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,17 +17,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.core import supported
 from supervisor.core.errors import UserError
-from supervisor.environments import overlay
-from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.installers.port import IndexSources, InstallerFailed
-from supervisor.trainer.process import supported_versions
+from supervisor.environments import installers, overlay
+from supervisor.environments.port import InstallerFailed, Sources
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "tests" / "frameworks" / "scripts"
 TIMEOUT_S = 900.0
 STEPS = ("--steps", "120", "--step-ms", "200")
-_TORCH = f"torch=={supported_versions.ROWS['torch'].newest}"
+_TORCH = f"torch=={supported.ROWS['torch'].newest}"
 # For each framework: the script of the rehearsal, and the packages that its environment also needs.
 HOW: dict[str, tuple[str, tuple[str, ...]]] = {
     "torch": ("torch_loop.py", ("numpy",)),
@@ -60,7 +59,7 @@ def main() -> int:
     """Test the rows that are asked for; return 1 if one does not hold."""
     options = _options()
     ends = ["newest"] if options.newest else ["lowest"] if options.lowest else ["lowest", "newest"]
-    rows = [supported_versions.ROWS[name] for name in options.only or supported_versions.ROWS]
+    rows = [supported.ROWS[name] for name in options.only or supported.ROWS]
     cases = [Case(row.name, version) for row in rows for version in dict.fromkeys(getattr(row, end) for end in ends)]
     failed = 0
     for case in cases:
@@ -127,7 +126,7 @@ def interpreter(case: Case) -> str:
     names = [line.partition("==")[0] for line in own.splitlines() if "==" in line and not line.startswith((" ", "#"))]
     wanted.write_text("\n".join([f"{case.name}=={case.version}", *beside, *names]), encoding="utf-8")
     print(f"installing {case.name} {case.version} and what it needs", file=sys.stderr, flush=True)
-    installer = installer_choice.choose(
+    installer = installers.choose(
         os.environ, ROOT / ".supervisor", lambda words: print(words, file=sys.stderr), cpu=True
     )
     locked = case.folder / "lock.txt"
@@ -135,16 +134,14 @@ def interpreter(case: Case) -> str:
     if any(one.name.startswith("nvidia-") for one in chosen):
         raise InstallerFailed("error: only its build with CUDA can be reached, which takes gigabytes")
     locked.write_text("".join(f"{one.pin}\n" for one in chosen), encoding="utf-8")
-    installer.install(python, locked, sources=IndexSources(hashed=False))
+    installer.install(python, locked, sources=Sources(hashed=False))
     ready.touch()
     return python
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.versions", description=__doc__)
-    parser.add_argument(
-        "--only", metavar="NAME", action="append", choices=list(supported_versions.ROWS), help="test this one"
-    )
+    parser.add_argument("--only", metavar="NAME", action="append", choices=list(supported.ROWS), help="test this one")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--lowest", action="store_true", help="only the lowest version of each")
     end.add_argument("--newest", action="store_true", help="only the newest version of each")

@@ -27,7 +27,7 @@ INSTALL = "use a Python that has what the trainer asks for, for example the one 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code; a user's error is printed in two lines."""
+    """The exit code; what a person did wrong is said in two lines."""
     options = _parser().parse_args(arguments)
     try:
         if options.checkpoint != PUBLISHED:
@@ -41,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_digests_known() -> None:
-    """Make xxhash importable, with which checkpoints are verified. The supervisor provides it, as in the trainer."""
+    """Make xxhash, by which checkpoints are verified, importable as in the trainer: the supervisor brings it along."""
     from supervisor.bootstrap import private_folder
-    from supervisor.trainer.process.own_packages import make_xxhash_importable
+    from supervisor.trainer.own_packages import make_xxhash_importable
 
     make_xxhash_importable(str(private_folder() or ""))
 
 
 def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: Sequence[str]) -> int:
-    """Run the command again in the environment of the checkpoint's trainer, which is made if necessary."""
+    """Run the command in the environment that the checkpoint's trainer has, making that if need be."""
     if os.environ.get(SECOND_TRY):
         show_error(f"this needs {error.name}, which {sys.executable} does not have", INSTALL)
         return FAILED_SETUP

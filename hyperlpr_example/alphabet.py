@@ -29,9 +29,9 @@ def decode(classes: list[int]) -> str:
 
 
 def read_greedily(best: list[int], *, drop_first: int = 0) -> str:
-    """Return the plate text of the best class of each output step: repeats merged, blanks removed (greedy CTC decoding).
+    """The plate text of the best class of each output step: repeats merged, blanks removed (greedy CTC decoding).
 
-    The published weights produce noise in their first two steps: use ``drop_first=2``.
+    The published weights answer with noise in their first two steps: they need ``drop_first=2``.
     """
     steps = best[drop_first:]
     kept = [after for before, after in pairwise([BLANK, *steps]) if after not in (before, BLANK)]

@@ -1,7 +1,4 @@
-"""Augmentation: a new look for plate pictures on every visit.
-
-The parameters are drawn here; a framework applies them.
-"""
+"""New looks for plate pictures on every visit: perspective, blur, light and noise, drawn here, given to pictures by a framework."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 class Looks(NamedTuple):
-    """The looks of B pictures, in the order in which they are applied: viewpoint, blur, light, noise.
+    """The looks of B pictures, in the order in which they are given: seen from elsewhere, blurred, lit, noisy.
 
-    ``grid`` (B, 160, 40, 2): for each pixel of the new picture, whose first axis is the plate's length, the position in the old
-    one. Positions are x along and y down, -1..1 from edge to edge, interpolated between four pixels, clamped at the edge.
-    ``blur`` (B): the share of each pixel's neighbourhood mean; below 0 the picture gets sharper.
+    ``grid`` (B, 160, 40, 2) says for each place of the new picture, which has the plate's length first, where to look in the
+    old one: x along and y down, -1..1 from edge to edge, between four pixels linearly, outside at the edge.
+    ``blur`` (B): how far to go from the picture to the mean of each pixel with its neighbours; below 0 it gets sharper.
     ``gain`` and ``shift`` (B, 3): factor and summand of each channel. ``noise`` (B): its strength; ``noise_seed`` for all.
     """
 
@@ -35,7 +32,7 @@ class Looks(NamedTuple):
 
 
 def drawn_looks(count: int, rng: np.random.Generator) -> Looks:
-    """Return looks for ``count`` pictures, which ``rng`` determines."""
+    """Looks for ``count`` pictures; they follow from ``rng``."""
     grid = _grid(_homographies(_corners(count, rng)))
     blur = np.where(rng.random(count) < 0.5, rng.uniform(-0.4, 1.0, count), 0.0)
     gain = np.exp(rng.normal(0, 0.25, (count, 1)) + rng.normal(0, 0.08, (count, 3)))

@@ -1,7 +1,4 @@
-"""The batch of each training step.
-
-A pure function of (seed, step), so that a resumed run continues with the next plate.
-"""
+"""What each training step sees: a pure function of (seed, step), so that a resumed run goes on with the very next plate."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """B plates by their numbers in the mixture, and the look of each."""
+    """B plates by their numbers in the mixture, and the look that each is to have."""
 
     chosen: npt.NDArray[np.int64]
     looks: Looks
@@ -38,7 +35,7 @@ class Drawn:
 class Mixture:
     """Batches with fixed numbers of plates of each source; ``classes`` (N, 8) are padded with 0.
 
-    Its state identifies the plates; their order needs no state.
+    Its state is what the plates are, since their order needs none.
     """
 
     def __init__(self, sources: list[tuple[LabelledPlates, int]], seed: int) -> None:
@@ -55,7 +52,7 @@ class Mixture:
         self.epoch_steps = max(1, self._sizes[0] // self._counts[0])  # steps in which the first source is seen once
 
     def drawn(self, step: int) -> Drawn:
-        """Return the plates of a step, each with its own look."""
+        """The plates of a step, each with a look of its own."""
         chosen, begin = [], 0
         for size, count in zip(self._sizes, self._counts, strict=True):
             chosen.append(begin + order(size, self._seed, step * count, count))
@@ -64,11 +61,11 @@ class Mixture:
         return Drawn(np.concatenate(chosen), looks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the digest and the share of each source."""
+        """The digest and the share of each source."""
         return {"sources": [list(source) for source in zip(self._digests, self._counts, strict=True)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore nothing; warn if the plates differ, because the run then continues differently."""
+        """Nothing to restore; but other plates than before are said, because the run then goes on differently."""
         if state != self.state_dict():
             print(
                 "note: the plates are not those that this run was trained on so far; it goes on with the new ones",
@@ -77,10 +74,7 @@ class Mixture:
 
 
 def order(size: int, seed: int, first: int, count: int) -> npt.NDArray[np.int64]:
-    """Return the positions first..first+count-1 of an endless sequence.
-
-    Each round shuffles ``size`` plates again.
-    """
+    """The positions first..first+count-1 of an endless sequence in which ``size`` plates are shuffled anew each round."""
     positions = np.arange(first, first + count)
     chosen = np.empty(count, np.int64)
     for round_ in np.unique(positions // size):
@@ -91,9 +85,9 @@ def order(size: int, seed: int, first: int, count: int) -> npt.NDArray[np.int64]
 
 
 def ahead(make: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, make(step)) for each step; a thread makes the next batch while this one is used.
+    """(step, make(step)) for each step, the next batch being made by a thread while this one is used.
 
-    ``make`` must be a pure function, so that batches that are made ahead and dropped at a stop change nothing.
+    ``make`` must be a pure function: then nothing made ahead and thrown away at a stop is ever missed.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as maker:
         following: tuple[int, Future[Batch]] | None = None

@@ -1,4 +1,4 @@
-"""The cache folder for made or fetched files, and their atomic writes."""
+"""Where things made or fetched once are kept, and how a file gets there whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return $HYPERLPR_CACHE, else the user's cache folder, else a temporary one if that cannot be written."""
+    """$HYPERLPR_CACHE, else the user's cache folder, else a temporary one where that cannot be written."""
     chosen = os.environ.get("HYPERLPR_CACHE")
     wanted = Path(chosen) if chosen else _users_cache() / "hyperlpr_example"
     try:
@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write under another name, then rename: a reader never sees half a file, even after a kill or a power failure."""
+    """Write under another name, then rename: a reader never meets half a file, even after a kill or a power cut."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -25,7 +25,7 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def read_caffemodel(content: bytes) -> dict[str, list[Floats]]:
-    """Return the blobs of every layer with any, by layer name; ValueError if the bytes are no such file."""
+    """The blobs of every layer that has any, by layer name; ValueError when the bytes are not such a file."""
     layers: dict[str, list[Floats]] = {}
     for field, value in _fields(content):
         if field == _NET_LAYER and isinstance(value, bytes):

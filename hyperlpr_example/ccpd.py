@@ -14,9 +14,9 @@ Box = tuple[int, int, int, int]
 
 
 def read_name(stem: str) -> tuple[str, Box] | None:
-    """Return the plate text and its box (left, top, right, bottom) in the photograph; None if the name is not CCPD's.
+    """The plate text and its box (left, top, right, bottom) in the photograph; None when the name is not CCPD's.
 
-    ValueError if it looks like CCPD's but an index is outside its table.
+    ValueError when it looks like CCPD's but an index is outside its table.
     """
     found = _NAME.fullmatch(stem)
     if found is None:

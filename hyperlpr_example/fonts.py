@@ -44,7 +44,7 @@ class Faces:
     latin: tuple[Face, ...]
 
     def digest(self) -> str:
-        """A digest of the fonts that determine the drawn plates: the files' bytes and how they are opened."""
+        """What the drawn plates depend on: the bytes of the files and how they are opened."""
         whole = hashlib.sha256()
         contents = {face.path: hashlib.sha256(face.path.read_bytes()) for face in self.chinese + self.latin}
         for faces in (self.chinese, self.latin):
@@ -55,7 +55,7 @@ class Faces:
 
 
 def find_faces() -> Faces:
-    """Return the declared packages' faces; Debian's only if a package is missing, so that all machines draw alike."""
+    """The declared packages' faces; Debian's only when a package is missing, so that all machines draw alike."""
     chinese = _packaged(_CHINESE)
     pattern, styles = _LATIN
     latin = [path for style in styles if (path := _packaged(pattern.format(style)))]

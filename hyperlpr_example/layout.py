@@ -1,4 +1,4 @@
-"""Plate texts of every kind, and the positions of their characters by the standard GA 36, in millimetres."""
+"""What a plate says and where its characters stand: texts of every kind, cells by the standard GA 36 in millimetres."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Layout:
 
 
 def layout_of(text: str) -> Layout:
-    """Return the positions of the 7 or 8 (green) characters of a plate; margins are equal on both sides."""
+    """Where the 7 or 8 (green) characters of a plate stand; margins are equal on both sides."""
     green = len(text) == 8
     first = _CELL_MM
     rest, gap = (_GREEN_CELL_MM, _GREEN_GAP_MM) if green else (_CELL_MM, _GAP_MM)

@@ -1,4 +1,4 @@
-"""Accuracy of plate reading: whole plates, characters, and everything but the province."""
+"""How well plates are read: whole plates, characters, and everything but the province."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Accuracy:
 
 
 def measure(read: Sequence[str], true: Sequence[str]) -> Accuracy:
-    """Compare read texts with the true ones, in the same order."""
+    """Compare texts that were read with the true ones, in the same order."""
     pairs = list(zip(read, true, strict=True))
     if not pairs:
         return Accuracy(0, 0.0, 0.0, 0.0)

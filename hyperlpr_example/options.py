@@ -12,7 +12,7 @@ from supervisor.views.wrapping import show_error
 
 
 def before_imports(*modules: str) -> None:
-    """Answer ``--help``; exit with two lines if this Python lacks one of ``modules`` and no supervisor started the script.
+    """Answer ``--help``; end in two lines where this Python lacks one of ``modules`` and no supervisor started the script.
 
     A trainer calls this before it imports its framework.
     """
@@ -28,7 +28,7 @@ def before_imports(*modules: str) -> None:
 
 
 def read_options() -> argparse.Namespace:
-    """Return the command line's options, with defaults that depend on --init; the framework resolves --device auto."""
+    """The command line, with the defaults that follow from --init; --device auto is left to the framework."""
     parser = argparse.ArgumentParser(description="Train HyperLPR's plate recogniser.")
     parser.add_argument("--init", choices=["none", "published"], default="none", help="weights to start from")
     parser.add_argument("--plates", default="auto", help="folder of real plates; auto: the first known one; none")

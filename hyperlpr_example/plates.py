@@ -1,4 +1,4 @@
-"""Labelled plate pictures in the network's size, which code without torch shares."""
+"""Labelled plate pictures, as the network takes them; their size, shared by all that makes or reads pictures without torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""HyperLPR's published weights as arrays.
-
-Fetched from its PyPI wheel, which is not installed, and verified by digest.
-"""
+"""HyperLPR's published weights: fetched from its PyPI wheel (which is not installed), proved by digest, as arrays for our network."""
 
 from __future__ import annotations
 
@@ -39,9 +36,9 @@ _LAYERS = {
 
 
 def published_layers() -> dict[str, list[Floats]]:
-    """Return the published weights by our network's layers (width 1.0); the file is fetched once and cached.
+    """The published weights by our network's layers (width 1.0); the file is fetched once and cached.
 
-    Each layer has its convolution's weights (out, in, along, across) and bias. All but the last, ``classes``, then have their
+    Each layer has its convolution's weights (out, in, along, across) and bias, and all but the last, ``classes``, then their
     normalisation's gain, shift, mean and variance.
     """
     cached = cache_folder() / f"hyperlpr-{MODEL_SHA256[:16]}.caffemodel"
@@ -80,7 +77,7 @@ def _fetched() -> bytes:
 
 
 def _fetchers(folder: str) -> list[list[str]]:
-    """Return commands that bring the wheel, packed or unpacked, into the folder without changing any environment."""
+    """Commands that bring the wheel, packed or unpacked, into the folder without touching any environment."""
     download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder, WHEEL]
     target = ["pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", folder, WHEEL]
     pythons = dict.fromkeys([sys.executable, *filter(None, [shutil.which("python3"), shutil.which("python")])])
@@ -89,7 +86,7 @@ def _fetchers(folder: str) -> list[list[str]]:
 
 
 def _run(command: list[str]) -> str | None:
-    """Run the command; return None if it succeeded, else the end of its output."""
+    """None when the command succeeded, else its last words."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

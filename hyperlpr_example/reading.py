@@ -1,4 +1,4 @@
-"""Reads plates with a network of any framework: pictures to texts, and the texts' accuracy."""
+"""Plates read by a network: pictures to texts, and how good the texts are; whatever framework the network is in."""
 
 from __future__ import annotations
 

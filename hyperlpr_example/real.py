@@ -29,16 +29,13 @@ _PLATE_IN_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RealPlates(LabelledPlates):
-    """Plates of a folder with their file names; ``bad`` names every rejected file with the reason."""
+    """Plates of a folder with their file names; ``bad`` names every file left out, and why."""
 
     files: list[str]
     bad: list[tuple[str, str]]
 
     def part(self, *, held_out: bool) -> RealPlates:
-        """Return the held-out plates, or those to learn from, with no plate text in both.
-
-        SetupError if there are none.
-        """
+        """The plates to be judged by, or those to learn from, with no plate text in both; SetupError when there are none."""
         kept = [index for index, text in enumerate(self.texts) if is_held_out(text) == held_out]
         if not kept:
             purpose = "to be judged by" if held_out else "to learn from"
@@ -52,7 +49,7 @@ class RealPlates(LabelledPlates):
 
 
 def read_folder(folder: Path) -> RealPlates:
-    """Return all plates of a folder in the order of its labels or names; SetupError if there is no readable plate."""
+    """All plates of a folder in the order of its labels or names; SetupError when there is no readable plate."""
     pictures, texts, files, bad = [], [], [], []
     for name, text in _labelled(folder):
         try:
@@ -73,13 +70,13 @@ def read_folder(folder: Path) -> RealPlates:
 
 
 def is_held_out(text: str) -> bool:
-    """Return whether a plate text is held out: a fixed fifth of all texts, independent of the folder's other files."""
+    """Whether a plate text is kept for judging: a fixed fifth of all texts, whatever else the folder holds."""
     digest = hashlib.sha256(f"{_SPLIT_SEED}:{text}".encode()).digest()
     return int.from_bytes(digest[:8]) < HELD_OUT_SHARE * 2**64
 
 
 def fitted(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """Return a plate crop of any size as the network's (3, 40, 160) in BGR; only stretched, not rectified."""
+    """A plate crop of any size as the network's (3, 40, 160) in BGR; not rectified, only stretched."""
     sized = picture.convert("RGB").resize((PLATE_WIDTH, PLATE_HEIGHT), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(sized)[:, :, ::-1].transpose(2, 0, 1))
 

@@ -1,4 +1,4 @@
-"""Rendered plates, made once and cached on disk; a second process draws half of them if there is a second core."""
+"""Rendered plates, made once and cached on disk; a second process draws half of them where there is a second core."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SOURCES = ("drawing.py", "layout.py", "rendered.py")
 
 
 def rendered_plates(count: int, seed: int = 0) -> LabelledPlates:
-    """Return the plates 0..count-1 of a seed, from the cache if the same fonts and code drew them before."""
+    """The plates 0..count-1 of a seed, from the cache when they were drawn before with the same fonts and code."""
     faces = find_faces()
     cached = cache_folder() / f"rendered-{count}-{_digest(faces, seed)[:16]}.npz"
     kept = _read(cached, count)
@@ -48,9 +48,9 @@ def rendered_plates(count: int, seed: int = 0) -> LabelledPlates:
 def draw_plates(
     faces: Faces, seed: int, indexes: range, drawn: Callable[[int], None] = lambda _: None
 ) -> LabelledPlates:
-    """Draw plates, each a function of (seed, index) and the faces, independent of the drawing process.
+    """Each plate is a function of (seed, index) and the faces: who draws it makes no difference.
 
-    ``drawn`` is called with the count after each plate.
+    ``drawn`` is told after each plate how many there are.
     """
     pen = Pen(faces)
     pictures = np.empty((len(indexes), *_SHAPE), np.uint8)
@@ -94,7 +94,7 @@ def _in_two_processes(faces: Faces, seed: int, count: int) -> LabelledPlates:
 
 
 def _content_of(other: subprocess.Popen[bytes], count: int) -> bytes:
-    """Return the plates that the other process has drawn; print now and then that it is still drawing."""
+    """Return what the other process has drawn; a line now and then says that it is waited for."""
     while True:
         try:
             return other.communicate(timeout=_SAY_EVERY_S)[0]
@@ -103,7 +103,7 @@ def _content_of(other: subprocess.Popen[bytes], count: int) -> bytes:
 
 
 def _read(path: Path, count: int) -> LabelledPlates | None:
-    """Return the cached plates; None if the file is missing or fails its checksums."""
+    """None when the file is not there or not whole; the archive's checksums tell."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             pictures, texts = kept["pictures"], kept["texts"].tolist()
@@ -113,7 +113,7 @@ def _read(path: Path, count: int) -> LabelledPlates | None:
 
 
 def _digest(faces: Faces, seed: int) -> str:
-    """Return a digest of everything that determines the pictures: fonts, seed, drawing code and libraries."""
+    """What the pictures follow from: fonts, seed, the drawing code and the libraries that draw."""
     code = b"".join((Path(__file__).parent / name).read_bytes() for name in _SOURCES)
     made_of = f"{faces.digest()} {seed} {PIL.__version__} {np.__version__} {hashlib.sha256(code).hexdigest()}"
     return hashlib.sha256(made_of.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Shared parts of the torch trainer and the Keras trainer: data, learning rate and printed lines."""
+"""The parts that the torch trainer and the Keras trainer share: data, learning rate and printed lines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ plates: {} rendered ones; no real ones found. Few real plates will be read exact
 
 
 class Found(NamedTuple):
-    """The plates to learn from, the held-out plates, and a name for the latter."""
+    """What to learn from, what to judge by, and the word for the latter."""
 
     learned: Mixture
     judged: LabelledPlates
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 def find_plates(options: argparse.Namespace) -> Found:
-    """Return real plates, if any, and rendered ones; print what was found."""
+    """Real plates where there are any, and rendered ones; what was found is said."""
     folder = _plate_folder(options.plates)
     found = read_folder(folder) if folder else None
     rendered = rendered_plates(options.rendered)
@@ -69,15 +69,12 @@ def find_plates(options: argparse.Namespace) -> Found:
 
 
 def warm_up_then_cosine(done: float) -> float:
-    """Return the learning rate's factor when this share of the steps is done."""
+    """The learning rate's factor when this share of the steps is done."""
     return min(done / 0.05 + 0.01, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
 class Report:
-    """Prints the training's progress.
-
-    Loss and speed every few steps, and now and then the accuracy on held-out plates.
-    """
+    """Tells how training goes: loss and speed every few steps, now and then how well the held-out plates are read."""
 
     def __init__(self, options: argparse.Namespace, run: Run, found: Found, best_classes: BestClasses) -> None:
         self._options, self._run, self._found, self._best_classes = options, run, found, best_classes
@@ -85,7 +82,7 @@ class Report:
         self._since_s, self._plates = time.perf_counter(), 0
 
     def step_done(self, step: int, loss: Any) -> None:
-        """Count the step with this index; its loss is read only for a printed line."""
+        """The step with this index is done; its loss is only looked at for a line."""
         options, done = self._options, step + 1
         self._plates += options.batch
         if done % options.report_every == 0:
@@ -98,7 +95,7 @@ class Report:
             self._since_s, self._plates = time.perf_counter(), 0
 
     def end(self) -> None:
-        """Print the final accuracy."""
+        """Say how well the plates are read in the end."""
         print(f"held-out {self._found.kind} plates: {self._accuracy or self._judged()}", flush=True)
 
     def _judged(self) -> Accuracy:
@@ -111,7 +108,7 @@ class Report:
 
 
 def as_script(main: Callable[[], None]) -> None:
-    """Run a trainer; a user's error is printed in two lines."""
+    """Run a trainer; what a person did wrong is said in two lines."""
     try:
         main()
     except UserError as error:
@@ -122,7 +119,7 @@ def as_script(main: Callable[[], None]) -> None:
 
 
 def _plate_folder(asked: str) -> Path | None:
-    """Return the requested folder, or the first known one that exists."""
+    """The folder that was asked for, or the first known one that is there."""
     if asked != "auto":
         return None if asked == "none" else Path(asked)
     return next((ROOT / folder for folder in PLATE_FOLDERS if (ROOT / folder).is_dir()), None)

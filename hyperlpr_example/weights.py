@@ -1,4 +1,4 @@
-"""Networks that read plates: from a checkpoint of either trainer, or with the published weights."""
+"""Networks ready to read plates: from a checkpoint of a run of either trainer, or with the published weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reader(NamedTuple):
-    """A function that reads pictures, and the number of its first output steps to drop."""
+    """What a network reads, and how many of its first output steps are to be dropped."""
 
     best_classes: BestClasses
     drop_first: int
@@ -23,10 +23,10 @@ class Reader(NamedTuple):
 
 
 def load_reader(checkpoint: str, *, device: str = "cpu", threads: int = 1) -> Reader:
-    """Return the network of a checkpoint folder, of the newest one in a folder of them, or the published one by that word.
+    """The network of a checkpoint folder, of the newest one in a folder of them, or the published one by that word.
 
-    It uses the framework that made the checkpoint. UserError if there is no such checkpoint, if it is damaged, or if it holds
-    another network.
+    It is in the framework that made the checkpoint. UserError says when there is no such checkpoint, when it is damaged, or
+    not one of this network.
     """
     if checkpoint == PUBLISHED:
         from hyperlpr_example.in_torch import weights as in_torch

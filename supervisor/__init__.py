@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor import name_clash
+from supervisor import namesake
 
 if TYPE_CHECKING:
     from supervisor.trainer.attach import Run, attach, resume_step
-    from supervisor.trainer.save.checkpoint_folder import read as read_checkpoint
-    from supervisor.trainer.save.trained_model import load_model_state
-    from supervisor.trainer.steps.sampler import Order, ResumableShuffleSampler
+    from supervisor.trainer.folder import read as read_checkpoint
+    from supervisor.trainer.order import Order, ResumableShuffleSampler
+    from supervisor.trainer.trained import load_model_state
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,30 +36,30 @@ def __getattr__(name: str) -> Any:
 
         return getattr(module, name)
     if name == "load_model_state":
-        from supervisor.trainer.save.trained_model import load_model_state
+        from supervisor.trainer.trained import load_model_state
 
         return load_model_state
     if name == "read_checkpoint":
-        from supervisor.trainer.save.checkpoint_folder import read
+        from supervisor.trainer.folder import read
 
         return read
     if name in {"Order", "ResumableShuffleSampler"}:
-        from supervisor.trainer.steps.sampler import ResumableShuffleSampler
+        from supervisor.trainer.order import ResumableShuffleSampler
 
         return ResumableShuffleSampler
     if name[0].isupper():  # a class; `from supervisor import room` asks here too, before it looks for the room
-        from supervisor.trainer import loops
+        from supervisor.trainer import callbacks
 
-        if name in loops.ROWS:
-            return loops.named(name)
+        if name in callbacks.ROWS:
+            return callbacks.named(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_ipython_extension(shell: Any) -> None:
     """Give a notebook its magics: ``%load_ext supervisor``, then ``%supervise SCRIPT`` and ``%supervisor VERB``."""
-    from supervisor.cli.notebook.magics import load
+    from supervisor.cli.magics import load
 
     load(shell)
 
 
-name_clash.say_at_import()
+namesake.say_at_import()

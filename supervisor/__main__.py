@@ -23,9 +23,9 @@ def main() -> int:
 def _is_whole() -> bool:
     """Return True if ``supervisor/__init__.py`` is this product's. Otherwise print two lines with the repair."""
     import supervisor
-    from supervisor import name_clash
+    from supervisor import namesake
 
-    told = name_clash.broken(ours=hasattr(supervisor, "__version__"))
+    told = namesake.broken(ours=hasattr(supervisor, "__version__"))
     if told:
         sys.stderr.write(f"error: {told[0]}\n  try: {told[1]}\n")
     return told is None

@@ -50,7 +50,7 @@ def private_folder(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os
     if ready is None:
         if importable(sys.path):
             return None
-        from supervisor.environments.tool_env import install_packages
+        from supervisor.environments.private import install_packages
         from supervisor.views import wrapping
 
         ready = install_packages(REQUIREMENTS, name, homes, environ, lambda words: wrapping.show(words, sys.stderr))
@@ -87,7 +87,7 @@ def importable(path: Sequence[str]) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """``test|frameworks|core [pytest args]``, ``exec ENVIRONMENT COMMAND…``: run inside a private environment."""
     from supervisor.core.errors import UserError
-    from supervisor.environments.tool_env import run_in_test_environment
+    from supervisor.environments.private import run_in_test_environment
 
     try:
         return run_in_test_environment(arguments, CHECKOUT, private_homes(CHECKOUT, os.environ), os.environ)
@@ -107,9 +107,12 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _hold_in_use(folder: Path) -> None:
     """Say to `clean`, by a lock that this process keeps to its end, that the folder is in use."""
-    from supervisor.engine import atomic
+    import fcntl
+    from contextlib import suppress
 
-    atomic.hold_in_use(folder / STAMP)
+    with suppress(OSError):  # without locks in this file system, what is mapped tells it
+        descriptor = os.open(folder / STAMP, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _is_there(path: Path) -> bool:

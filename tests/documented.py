@@ -67,6 +67,6 @@ def _is_command(words: str) -> bool:
 
 
 def _is_verb(words: str) -> bool:
-    """Whether it is a verb with a script or with a run's name, as in ``start train.py --watch-dir DIR``."""
+    """Whether it is a verb with a script or with a run's name, as in ``start train.py --watch DIR``."""
     verb, _, rest = words.partition(" ")
     return verb in TABLE and bool(re.match(r"[\w./-]+\.py\b", rest))

@@ -33,13 +33,13 @@ SHOWN = (
         "step", "resumed", "steps", "epochs", "log", "save", "flush", "before_update", "section", "scratch", "begin", "advance", "end",
     )),
     Shown("resume_step", "attach.py"),
-    Shown("ResumableShuffleSampler", "steps/sampler.py", ("skip", "epoch", "state_dict", "load_state_dict")),
-    Shown("load_model_state", "save/trained_model.py"),
-    Shown("read_checkpoint", "save/checkpoint_folder.py"),
-    Shown("KerasCallback", "loops/keras/callback.py"),
-    Shown("TransformersCallback", "loops/transformers/callback.py"),
-    Shown("LightningCallback", "loops/lightning/callback.py"),
-    Shown("AccelerateRun", "loops/accelerate.py", ("epochs",)),
+    Shown("ResumableShuffleSampler", "order.py", ("skip", "epoch", "state_dict", "load_state_dict")),
+    Shown("load_model_state", "trained.py"),
+    Shown("read_checkpoint", "folder.py"),
+    Shown("KerasCallback", "callbacks/keras.py"),
+    Shown("TransformersCallback", "callbacks/transformers.py"),
+    Shown("LightningCallback", "callbacks/lightning.py"),
+    Shown("AccelerateRun", "callbacks/accelerate.py", ("epochs",)),
 )  # fmt: skip
 DEFINED_AS = {"read_checkpoint": "read"}
 

@@ -1,4 +1,4 @@
-"""A training run without a framework: its result is a function of the seed and the number of steps alone."""
+"""A training run without a framework: its end is a function of the seed and the number of steps, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ sys.path.insert(
 )  # because this file also runs from a checkout in which nothing was installed
 
 import supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 
 SLICE = 64
 
@@ -40,7 +40,7 @@ class Model:
 
 
 def main() -> None:
-    """Train the remaining steps."""
+    """Train for the steps still to do."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--step-ms", type=float, default=10.0)

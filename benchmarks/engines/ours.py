@@ -6,8 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.engines.engine import TorchEngine
-from supervisor.trainer import attach
-from supervisor.trainer import context as trainer_context
+from supervisor.trainer import attach, life
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +42,7 @@ class Ours(TorchEngine):
 
     def _attached(self, staging: Path, checkpoint: str = "") -> Any:
         os.environ |= {"SUPERVISOR_RUN_STAGING": str(staging), "SUPERVISOR_RUN_CHECKPOINT": checkpoint}
-        trainer_context._current.clear()  # noqa: SLF001  # because a process may attach only once, and each restore here is a life
+        life._here.clear()  # noqa: SLF001  # because a process may attach only once, and each restore here is a life
         return attach.attach(model=self.state.model, optimizer=self.state.optimizer)
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.core.session.state import Config
+    from supervisor.core.session import Config
 
-DIVIDED = ("visibility_delay_s", "silence_s", "probe_timeout_s", "prior_life_s")  # of the session's configuration
+DIVIDED = ("settle_s", "silence_s", "answer_s", "prior_life_s")  # of the session's configuration
 WAIT_S_MIN = 0.05  # because what is done after each wait takes its real time
-WORKER = "supervisor.stores.mounted.worker"
+WORKER = "supervisor.stores.worker"
 
 
 def main(factor: float, words: list[str]) -> int:
@@ -33,12 +33,11 @@ def main(factor: float, words: list[str]) -> int:
 
 def hasten(factor: float) -> None:
     """Divide the waits of this process and of the workers that it starts."""
-    from supervisor import composition
-    from supervisor.core.policy import save_interval as interval_policy
-    from supervisor.core.session import saving, startup
-    from supervisor.stores.mounted import pool as worker_pool
+    from supervisor import wiring
+    from supervisor.core import interval, saving, starting
+    from supervisor.stores import workers
 
-    configured, opened = composition.configure, composition.open_store
+    configured, opened = wiring.configure, wiring.open_store
 
     def hastened(*arguments: Any, **named: Any) -> Any:
         """Divide the distance between two proofs where both the session and the proof read it: in the store's traits."""
@@ -51,19 +50,18 @@ def hasten(factor: float) -> None:
         waits = {name: getattr(config, name) for name in DIVIDED}
         return replace(config, **{name: _divided(value, factor) for name, value in waits.items()})
 
-    composition.configure, composition.open_store = shortened, hastened
-    _divide(interval_policy, "SAVE_S_MIN", factor)
+    wiring.configure, wiring.open_store = shortened, hastened
+    _divide(interval, "SAVE_S_MIN", factor)
     _divide(saving, "FIRST_SAVE_S", factor)
-    _divide(startup, "INSPECT_AGAIN_S", factor)
-    worker_pool.os = _Spawning(factor)  # because the processes that touch the drive wait too
+    _divide(starting, "LOOK_AGAIN_S", factor)
+    workers.os = _Spawning(factor)  # because the processes that touch the drive wait too
 
 
 def work(factor: float) -> None:
     """Be such a process."""
-    from supervisor.stores.mounted import backend as mount_backend
-    from supervisor.stores.mounted import worker
+    from supervisor.stores import drive, worker
 
-    _divide(mount_backend, "POLL_INTERVAL_S", factor)
+    _divide(drive, "LOOK_EVERY_S", factor)
     worker.main()
 
 

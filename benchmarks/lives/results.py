@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.lives import OURS, ledger
 from benchmarks.lives.job import EPOCH_STEPS
-from supervisor import composition
-from supervisor.core.ports import StoreTraits
-from supervisor.stores.mounted import store as mounted_store
+from supervisor import wiring
+from supervisor.core.ports import Traits
+from supervisor.stores import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +76,7 @@ def _ours(found: Mapping[str, Any], served: Served, trace: Trace) -> dict[str, A
     return {
         "interval_s": every_s, "upload_s": upload_s, "allowed": allowed, "reached": found["goodput"] / allowed,
         "loss_min_allowed": loss_s * per_min, "waits_s": served.waits_s,
-        "answer_s": composition.answer_within_s(StoreTraits(settle_s=mounted_store.SETTLE_S)),
+        "answer_s": wiring.answer_within_s(Traits(settle_s=mounted.SETTLE_S)),
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from benchmarks.lives import Row, ledger
 from benchmarks.lives.drive import ROOT, Limits, Machine
 from benchmarks.lives.job import EPOCH_STEPS
 from benchmarks.measuring import environments
-from supervisor.stores.mounted import store as mounted_store
+from supervisor.stores import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ def serve(row: Row, trace: Trace) -> Served:
 
 def _wait_s(row: Row) -> float:
     """Return what a start of ours waits that its wall time does not show: the settle time of a Drive."""
-    return mounted_store.SETTLE_S if row.script == SUPERVISED else 0.0
+    return mounted.SETTLE_S if row.script == SUPERVISED else 0.0
 
 
 def _lived(turn: Turn, trace: Trace, life_h: float | None) -> tuple[ledger.Life, list[str]]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESUMED = re.compile(
-    r"resuming from (?:step|snapshot) [\d,]+|the script opened .+, which was (?:put back|restored), before its first step"
+    r"going on from (?:step|snapshot) [\d,]+|the script opened .+, which was (?:put back|restored), before its first step"
 )
 BEGAN = re.compile(
     r"read (?:nothing|none) (?:of what|that) was (?:put back|restored)|read no restored file|begins at its first step again"

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 _PLACE = re.compile(r"/[\w./+-]*/machine-\d/w[o]rk/")  # the private copy of a script's folder
 ROOT = Path(__file__).resolve().parents[2]
-HEAD = """# Public training scripts, run unmodified
+HEAD = """# Public training scripts, run unchanged
 
-{scripts} public training scripts, {runs} runs, {untrue} with an untrue message. Each script runs unmodified in a private copy of its folder.
-It is killed (supervisor and trainer, `kill -9`) unless it ended before. Then the same command starts it on a blank machine.
+{scripts} public training scripts, {runs} runs, {untrue} with something untrue said of them. Each script runs unchanged in a
+private copy of its folder. It is killed (supervisor and trainer, `kill -9`) unless it ended before, and started by the same
+command on a blank machine. An independent witness in the trainer records what the script reads and how many steps torch's
+optimizers make (of other frameworks it counts none); the disks show what it saved. Everything that was said is compared with
+both: resumed or not, steps, safe, saved, finished, and the option to add. A script with a proposed option is run a second
+time with that option pasted as it was proposed; of the others it was said that they have no known option to resume.
 
-- An independent witness in the trainer records the files that the script reads and the steps of torch's optimizers. It counts no steps of other frameworks. The disks show the saved files.
-- Every message is compared with both: resumed or not, steps, safe, saved, finished, and the option to add.
-- If an option was proposed, the script runs a second time with that option pasted. The other scripts were reported to have no known resume option.
-
-The command needs one checkout a repository in FOLDER, named `owner+repository`. It fetches nothing. `--python` and `--keras-python` name the interpreters that have the packages.
-`--patience 10` sets the seconds before the kill. With `--json REPORT` it continues where an earlier pass ended:
+The command, with one checkout a repository in FOLDER, named `owner+repository`; it fetches nothing. `--python` and
+`--keras-python` name the interpreters that have the packages, `--patience 10` the seconds before the kill; with `--json REPORT` it
+goes on where an earlier pass ended:
 
 ```
 python3 -m benchmarks.public_scripts --checkouts FOLDER --markdown FILE
 ```
 
-Measured {date} on {machine}. Commits: `{commit}`. Versions: `{versions}`. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
+{date}, at {commit}, {machine}; {versions}. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
 
 """
 

@@ -1,1 +1,1 @@
-"""The plate recogniser in Keras 3, on TensorFlow or JAX; it has the same numbers as in_torch."""
+"""What the plate recogniser is in Keras 3, on TensorFlow or JAX; the same numbers as in_torch."""

@@ -1,4 +1,4 @@
-"""Chooses Keras's backend. Keras reads the choice once, at its first import."""
+"""Which backend Keras is to have; it asks once, when it is first imported."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import os
 
 
 def choose_backend() -> None:
-    """Choose TensorFlow if it is installed, else JAX (the only one on Colab's TPU machines).
-
-    KERAS_BACKEND overrides it.
-    """
+    """TensorFlow where it is, else JAX (Colab's TPU machines have that alone), unless KERAS_BACKEND says otherwise."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow" if importlib.util.find_spec("tensorflow") else "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # because TensorFlow says much that is of no use here

@@ -1,4 +1,4 @@
-"""Batches on Keras's device: the plates are there from the start, and get their looks there."""
+"""Batches on Keras's device: the plates lie there from the start, and get their looks there."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Batches:
 
 
 def arguments(pictures: Any, looks: Looks) -> tuple[Any, Any, Looks]:
-    """Return the arguments of ``augmented``: all inputs of a program must be tensors, and the noise is drawn before."""
+    """What ``augmented`` is given: all that a program takes must be tensors, and the noise is drawn before."""
     noise = keras.random.normal((*looks.grid.shape[:3], 3), seed=looks.noise_seed % 2**31)
     grid, blur, gain, shift, strength = (ops.convert_to_tensor(values) for values in looks[:5])
     return pictures, noise, Looks(grid, blur, gain, shift, strength, 0)
 
 
 def augmented(pictures: Any, noise: Any, looks: Looks) -> Any:
-    """Convert uint8 (B, 40, 160, 3) to float (B, 160, 40, 3) around 0..1, as the network takes it."""
+    """uint8 (B, 40, 160, 3) to float (B, 160, 40, 3) around 0..1, as the network takes it."""
     seen = _seen_from(ops.cast(pictures, "float32") / 255, looks.grid)
     near = ops.average_pool(seen, 3, 1, padding="same")
     seen += (near - seen) * looks.blur[:, None, None, None]
@@ -58,7 +58,7 @@ def augmented(pictures: Any, noise: Any, looks: Looks) -> Any:
 
 
 def _seen_from(pictures: Any, grid: Any) -> Any:
-    """Return the pixels at the grid's positions, interpolated between four pixels; outside, the edge."""
+    """What the grid's places show, between four pixels linearly; outside, the edge."""
     count, height, width, channels = pictures.shape
     x = ops.clip((grid[..., 0] + 1) * (width / 2) - 0.5, 0.0, width - 1.0)
     y = ops.clip((grid[..., 1] + 1) * (height / 2) - 0.5, 0.0, height - 1.0)

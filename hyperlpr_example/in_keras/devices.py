@@ -1,4 +1,4 @@
-"""The device of the Keras trainer: TensorFlow on the CPU, a GPU or a TPU, or JAX (KERAS_BACKEND=jax) on any of them."""
+"""Where the Keras trainer runs: TensorFlow on the CPU, a GPU or a TPU, or JAX (KERAS_BACKEND=jax) on any of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIRST_WITH_BFLOAT16 = 8  # CUDA's compute capability of the first GPUs that hav
 
 
 class Place(NamedTuple):
-    """The device of the training; the network and its optimizer are made in ``scope()``."""
+    """What the training runs on: ``scope()`` is where the network and its optimizer are made."""
 
     kind: str
     words: str
@@ -28,9 +28,9 @@ class Place(NamedTuple):
 
 
 def prepare(options: argparse.Namespace) -> Place:
-    """Choose the device of --device before any device is used, and make equal runs equal.
+    """Choose the device of --device before anything uses one, and what makes equal runs equal.
 
-    "auto" is a TPU or GPU that the backend has, else the CPU.
+    auto is a TPU or GPU that the backend has, else the CPU.
     """
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
@@ -78,7 +78,7 @@ def _tensorflow(options: argparse.Namespace) -> Place:
 
 
 def _tensorflow_tpu() -> Place:
-    """Return one core of a TPU. Written after TensorFlow's documents; it has not run on a TPU."""
+    """One core of a TPU. Written as TensorFlow's documents show; no TPU was at hand to run it on."""
     import tensorflow as tf
 
     try:

@@ -44,7 +44,7 @@ def segmentation_free(width: float = 1.0) -> keras.Model:
 
 
 def load_layers(network: keras.Model, published: dict[str, list[Floats]]) -> None:
-    """Load layers, as ``published_layers`` returns them, into the network of width 1.0."""
+    """Put layers as ``published_layers`` gives them into the network of width 1.0."""
     for name, (weights, bias, *normalisation) in published.items():
         network.get_layer(name).set_weights([weights.transpose(2, 3, 1, 0), bias])
         if normalisation:

@@ -1,4 +1,4 @@
-"""Reads pictures with a Keras network."""
+"""What a Keras network says about pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def reader_of(network: keras.Model) -> BestClasses:
-    """Return a reader that uses the network's current weights at each call."""
+    """The network as it is whenever it is asked."""
 
     def best_classes(pictures: Pictures) -> list[list[int]]:
         filled = np.zeros((BATCH, *pictures.shape[1:]), np.float32)  # one size, because a network is compiled for each

@@ -10,7 +10,7 @@ from keras import ops
 from hyperlpr_example.in_keras import devices
 from hyperlpr_example.in_keras.network import segmentation_free
 from hyperlpr_example.in_keras.reading import reader_of
-from supervisor.trainer.save import checkpoint_folder
+from supervisor.trainer import folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def reader_from(checkpoint: Path, device: str, threads: int) -> BestClasses:
-    """Return a reader with a checkpoint's network; KeyError or ValueError if it holds another network."""
+    """What the network of a checkpoint reads; KeyError or ValueError if it holds another."""
     devices.prepare(argparse.Namespace(device=device, threads=threads, seed=0))
-    weights = checkpoint_folder.read(checkpoint)["model"]
+    weights = folder.read(checkpoint)["model"]
     network = segmentation_free(weights["stem.0/bias"].shape[0] / 32)
     for variable in network.variables:
         variable.assign(ops.convert_to_numpy(weights[variable.path]))

@@ -1,1 +1,1 @@
-"""The plate recogniser in torch. Only this folder and in_keras import a framework."""
+"""What the plate recogniser is in torch; everything outside this folder and in_keras knows neither."""

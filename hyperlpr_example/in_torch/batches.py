@@ -1,4 +1,4 @@
-"""Batches on torch's device: the plates are there from the start, and get their looks there."""
+"""Batches on torch's device: the plates lie there from the start, and get their looks there."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Batches:
 
 
 def augmented(pictures: Tensor, looks: Looks) -> Tensor:
-    """Convert uint8 (B, 3, 40, 160) to float (B, 3, 160, 40) around 0..1, as the network takes it."""
+    """uint8 (B, 3, 40, 160) to float (B, 3, 160, 40) around 0..1, as the network takes it."""
     device = pictures.device
     grid = torch.from_numpy(looks.grid).to(device, non_blocking=True)
     seen = F.grid_sample(pictures.float().div_(255), grid, padding_mode="border", align_corners=False)

@@ -1,4 +1,4 @@
-"""The device of the torch trainer: the CPU, a CUDA device, or a TPU (torch_xla is imported only for a TPU)."""
+"""Where the torch trainer runs: on the CPU, a CUDA device, or a TPU (torch_xla, which is imported for that alone)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supervisor.core.errors import SetupError
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device of --device; "auto" is a GPU if there is one, else a TPU if there is one, else the CPU."""
+    """The device of --device; auto is a GPU if there is one, else a TPU if there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "xla" if _has_tpu() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -33,7 +33,7 @@ def device_named(name: str) -> torch.device:
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """Return bfloat16 if the device has it, else float16; float32 on a CPU, also under XLA."""
+    """bfloat16 where a device has it, else float16; a CPU keeps to float32, and so does an XLA device that is one."""
     if device.type == "xla":
         return torch.bfloat16 if os.environ.get("PJRT_DEVICE", "TPU") == "TPU" else None
     if device.type != "cuda":
@@ -42,7 +42,7 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 
 
 def in_words(device: torch.device, half: torch.dtype | None) -> str:
-    """Return the device's name."""
+    """What the training runs on."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {str(half).removeprefix('torch.')}, channels last"
     if device.type == "xla":
@@ -52,7 +52,7 @@ def in_words(device: torch.device, half: torch.dtype | None) -> str:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed all generators, also unused ones: checkpoints contain them, and equal runs have equal checkpoints."""
+    """Also the generators that are not used here, because they are in the checkpoint: equal runs have equal checkpoints."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  the global generator is the one that is meant
     torch.manual_seed(seed)
@@ -63,7 +63,7 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
 
 def step_ends(device: torch.device) -> None:
-    """Have an XLA device run the operations that the step has recorded; other devices have run them."""
+    """Have an XLA device do what was only noted down during the step; others have done it."""
     if device.type == "xla":
         import torch_xla
 
@@ -71,6 +71,6 @@ def step_ends(device: torch.device) -> None:
 
 
 def _has_tpu() -> bool:
-    """Return whether there is a TPU, without importing torch_xla, which takes many seconds."""
+    """Without importing torch_xla, which takes many seconds."""
     there = os.environ.get("PJRT_DEVICE") == "TPU" or Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()
     return there and importlib.util.find_spec("torch_xla") is not None

@@ -41,7 +41,7 @@ class SegmentationFree(nn.Module):
 
 
 def state_of(layers: dict[str, list[Floats]]) -> dict[str, Tensor]:
-    """Return the network's state dict from layers as ``published_layers`` returns them."""
+    """The network's state dict from layers as ``published_layers`` gives them."""
     weights, bias = layers["classes"]
     state = {"classes.weight": torch.from_numpy(weights), "classes.bias": torch.from_numpy(bias)}
     for name, arrays in layers.items():
@@ -57,10 +57,7 @@ def width_of(weights: dict[str, Tensor]) -> float:
 
 
 def _halved(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Halve the size. Published as normalise, ReLU, pool.
-
-    ReLU after the pool gives the same numbers at a quarter of its cost.
-    """
+    """Published as normalise, ReLU, pool; ReLU after the pool gives the same numbers at a quarter of its cost."""
     convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels_out, _EPSILON), nn.MaxPool2d(2), nn.ReLU(inplace=True))
 

@@ -1,4 +1,4 @@
-"""Reads pictures with a torch network."""
+"""What a torch network says about pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def reader_of(network: nn.Module) -> BestClasses:
-    """Return a reader that uses the network's current weights. It leaves the network's mode and device unchanged."""
+    """The network as it is whenever it is asked; it is left in the mode, and on the device, it was in."""
 
     def best_classes(pictures: Pictures) -> list[list[int]]:
         device = next(network.parameters()).device

@@ -10,7 +10,7 @@ from hyperlpr_example.in_torch.devices import device_named
 from hyperlpr_example.in_torch.network import SegmentationFree, state_of, width_of
 from hyperlpr_example.in_torch.reading import reader_of
 from hyperlpr_example.published import published_layers
-from supervisor.trainer.save import checkpoint_folder
+from supervisor.trainer import folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 
 def published(device: str, threads: int) -> BestClasses:
-    """Return a reader with the published network."""
+    """What the published network reads."""
     return _reader(state_of(published_layers()), device, threads)
 
 
 def reader_from(checkpoint: Path, device: str, threads: int) -> BestClasses:
-    """Return a reader with a checkpoint's network.
-
-    KeyError, AttributeError or RuntimeError if it holds another network.
-    """
-    return _reader(checkpoint_folder.read(checkpoint)["model"], device, threads)
+    """What the network of a checkpoint reads; KeyError, AttributeError or RuntimeError if it holds another."""
+    return _reader(folder.read(checkpoint)["model"], device, threads)
 
 
 def _reader(weights: dict[str, torch.Tensor], device: str, threads: int) -> BestClasses:

@@ -1,61 +1,35 @@
-"""The command line.
-
-- ``confirm``: asks before deleting
-- ``default_run``: the run of a verb without a name
-- ``export_model``: checkpoints export --as
-- ``help_text``: examples and exit codes of --help
-- ``invocation``: how the program was called
-- ``kept``: old import path of ``notebook.detached``
-- ``notebook``: notebook commands
-- ``options``: shared options
-- ``package_data``: trainers and documents in clone and wheel
-- ``run_lookup``: store and run of a command
-- ``script_target``: script, module or launcher
-- ``suggestions``: nearest option or line
-- ``verbs``: one file a verb
-"""
+"""The command line: finds the verb, loads only its module, and turns a person's errors into two lines."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, cast
 
-from supervisor.cli import invocation
-from supervisor.core import shell_commands
-from supervisor.core.escape import ShownStream, shown
+from supervisor.cli import calling
+from supervisor.core import program
+from supervisor.core.shown import ShownStream, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
 TABLE = {
-    "start": ("supervisor.cli.verbs.start", "start or resume the run of a script; the same command every time"),
-    "resume": ("supervisor.cli.verbs.resume", "the same for a run that the store knows"),
-    "status": ("supervisor.cli.verbs.status", "how a run is doing, from any machine that sees the store"),
-    "list": ("supervisor.cli.verbs.list_runs", "all runs in the store"),
-    "logs": ("supervisor.cli.verbs.logs", "what the trainer printed, over all machines; or its step log"),
-    "stop": ("supervisor.cli.verbs.stop", "save, wait until it is safe, end; from any machine"),
-    "checkpoints": ("supervisor.cli.verbs.checkpoints", "list, verify, export, pin, unpin, prune"),
-    "rm": ("supervisor.cli.verbs.rm", "remove a run, after asking; never one that a machine is at"),
-    "clean": ("supervisor.cli.verbs.clean", "remove environments, caches and leftovers of this machine, after asking"),
-    "doctor": ("supervisor.cli.verbs.doctor", "can a run live here? each finding with what to do"),
-    "rehearse": (
-        "supervisor.cli.verbs.rehearse",
-        "kill and resume a script in a minute or two: is its resume bit-exact?",
-    ),
-    "launch": (
-        "supervisor.cli.verbs.launch",
-        "run a script on one machine after another until it ends, unattended",
-    ),
-    "examples": (
-        "supervisor.cli.verbs.examples",
-        "copy the example trainers, the notebook and the documents into a folder",
-    ),
-    "pack": ("supervisor.cli.verbs.pack", "write the product into one zip, which the notebook finds in Google Drive"),
-    "agent": ("supervisor.cli.verbs.agent", "what launch runs on each machine; not for people"),
+    "start": ("supervisor.cli.start", "start or resume the run of a script; the same command every time"),
+    "resume": ("supervisor.cli.resume", "the same for a run that the store knows"),
+    "status": ("supervisor.cli.status", "how a run is doing, from any machine that sees the store"),
+    "list": ("supervisor.cli.listing", "all runs in the store"),
+    "logs": ("supervisor.cli.logs", "what the trainer printed, over all machines; or its step log"),
+    "stop": ("supervisor.cli.stop", "save, wait until it is safe, end; from any machine"),
+    "checkpoints": ("supervisor.cli.checkpoints", "list, verify, export, pin, unpin, prune"),
+    "rm": ("supervisor.cli.rm", "remove a run, after asking; never one that a machine is at"),
+    "clean": ("supervisor.cli.clean", "remove environments, caches and leftovers of this machine, after asking"),
+    "doctor": ("supervisor.cli.doctor", "can a run live here? each finding with what to do"),
+    "rehearse": ("supervisor.cli.rehearse", "kill and resume a script in a minute or two: is its resume bit-exact?"),
+    "launch": ("supervisor.cli.launch", "bring up machines one after another until the run ends, with nobody there"),
+    "examples": ("supervisor.cli.examples", "copy the example trainers, the notebook and the documents into a folder"),
+    "pack": ("supervisor.cli.pack", "write the product into one zip, which the notebook finds in Google Drive"),
+    "agent": ("supervisor.cli.agent", "what launch runs on each machine; not for people"),
 }
-
-ALIASES = {"test-resume": "rehearse"}
 
 HELP = """usage: {program} VERB [options]
 
@@ -72,9 +46,9 @@ verbs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code. A closed or broken stdin, stdout or stderr never causes a traceback."""
+    """Run one command; return its exit code. No state of stdin, stdout and stderr ends it in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    invocation.note()
+    calling.note()
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_closed_streams()
     streams = sys.stdout, sys.stderr
@@ -87,21 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     try:
-        code = _dispatch(arguments)
+        code = _answer(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        code = 0  # the reader of the output has closed it, as `head` does
-    except OSError as error:  # all other errors are handled by now: this is our own output
+        code = 0  # the reader of our output has enough, as `head` has
+    except OSError as error:  # all others are known by now: this is our own output
         code = _cannot_print(error)
-    _discard_output()
+    _let_go_of_output()
     return code
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _answer(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         verbs = "\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())
-        start = shell_commands.command("start", invocation.example_script())
-        _show_help(HELP.format(program=shell_commands.called_as(), start=start, verbs=verbs))
+        start = program.command("start", calling.example_script())
+        _show_help(HELP.format(program=program.called_as(), start=start, verbs=verbs))
         return 0
     if arguments[0] in {"-V", "--version"}:
         from supervisor import __version__
@@ -121,9 +95,9 @@ def _run(verb: str, arguments: list[str]) -> int:
     from supervisor.core.errors import USAGE, UserError
     from supervisor.core.ports import StoreError
 
-    row = TABLE.get(ALIASES.get(verb, verb))
+    row = TABLE.get(verb)
     if row is None:
-        return _two_lines(*_unknown_verb(verb, arguments), USAGE)
+        return _two_lines(*_instead_of(verb, arguments), USAGE)
     try:
         from importlib import import_module
 
@@ -135,42 +109,38 @@ def _run(verb: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except (StoreError, OSError, RuntimeError) as error:
-        return _report_system_error(verb, error, debug="--debug" in arguments)
+        return _told_of(verb, error, debug="--debug" in arguments)
 
 
-def _unknown_verb(verb: str, arguments: list[str]) -> tuple[str, str]:
-    """Return the two lines for an unknown verb: the nearest verb may be meant, or `start` is missing."""
-    from supervisor.core.suggestion import nearest
+def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
+    """Return the two lines for a word that is no command: the nearest may be meant, or `start` left out."""
+    from supervisor.core.spelling import nearest
 
     what = f"there is no command {verb!r}"
     if verb.endswith(".py"):
-        from supervisor.cli import suggestions
-        from supervisor.cli.verbs import start
+        from supervisor.cli import start, suggesting
 
         own, behind = start.split(arguments)
-        known, others = suggestions.split_known(start.command_line(), [verb, *own])
+        known, others = suggesting.sorted_out(start.command_line(), [verb, *own])
         behind = [*others, *behind]
-        line = shell_commands.command("start", *known, *(["--", *behind] if behind else []))
+        line = program.command("start", *known, *(["--", *behind] if behind else []))
         return f"{what}: `start` runs a script", line
-    if near := nearest(verb, (*TABLE, *ALIASES)):
-        return f"{what}; did you mean {near}?", shell_commands.command(near, *arguments)
-    return what, f"{shell_commands.command('--help')} lists them"
+    if near := nearest(verb, TABLE):
+        return f"{what}; did you mean {near}?", program.command(near, *arguments)
+    return what, f"{program.command('--help')} lists them"
 
 
-def _report_system_error(verb: str, error: Exception, *, debug: bool) -> int:
-    """Report in two lines a request that the system rejected.
-
-    Raise any other error again, and with ``debug`` every error.
-    """
+def _told_of(verb: str, error: Exception, *, debug: bool) -> int:
+    """Say in two lines what the system refused; raise the error again where it is none of that, or is asked for."""
     from supervisor.core import errors
 
-    refused = isinstance(error, RuntimeError) and "can't start new thread" in str(error)  # Python's only text for it
+    refused = isinstance(error, RuntimeError) and "can't start new thread" in str(error)  # all that Python says of it
     if debug or isinstance(error, BrokenPipeError) or (isinstance(error, RuntimeError) and not refused):
         raise error
     if refused or (isinstance(error, BlockingIOError) and error.filename is None):  # a thread, or a process (EAGAIN)
         return _two_lines(errors.NO_MORE_PROCESSES, errors.NO_MORE_PROCESSES_HINT, errors.FAILED_PRECHECKS)
     if isinstance(error, OSError) and error.filename is None:
-        raise error  # no file is named: the output cannot be written
+        raise error  # no file is named: it is the output that cannot be written
     hint = "see whether the store can be read; --debug shows more"
     return _two_lines(f"{verb} could not be done: {error}", hint, errors.FAILED_PRECHECKS)
 
@@ -181,7 +151,7 @@ def _two_lines(what: str, hint: str, exit_code: int) -> int:
     try:
         wrapping.show_error(shown(what), shown(hint))
     except OSError:
-        return exit_code  # every output stream is closed: only the exit code can report it
+        return exit_code  # every output stream is closed: the exit code alone is left to tell it
     return exit_code
 
 
@@ -193,24 +163,24 @@ def _cannot_print(error: OSError) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Point closed standard streams at the null device. Otherwise the next opened file would take their number."""
+    """Let streams that were closed at the start lead nowhere: else the next file that is opened takes their place."""
     import os
 
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
-                os.dup2(null, number)
-                os.close(null)
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for good
 
 
-def _discard_output() -> None:
-    """Flush the output, or drop it, so that its buffer does not fail again at the end of the process."""
+def _let_go_of_output() -> None:
+    """See to it that what is left in the buffers does not fail once more at the end of the process."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            from supervisor.views.async_stream import redirect_to_null
+            from supervisor.views.lines import lead_nowhere
 
-            redirect_to_null(stream)
+            lead_nowhere(stream)

@@ -8,9 +8,9 @@ import re
 from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields, shapes
 from supervisor.core.errors import SetupError
-from supervisor.core.frozen import dataclass, replace
-from supervisor.core.wire import fields, shapes
+from supervisor.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class DirectReference:
+class Direct:
     """A package asked for by a path or an address.
 
     ``line``: what an installer takes, its paths absolute. ``name``: its normal name, as far as it can be told.
@@ -49,7 +49,7 @@ class DirectReference:
 
 
 @dataclass(frozen=True, slots=True)
-class RequirementProblem:
+class Problem:
     """A statement that cannot be followed, in two lines. It is none where the package ``here`` is installed."""
 
     what: str
@@ -58,7 +58,7 @@ class RequirementProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class Requirements:
+class Wanted:
     """What a script asks for; `source` says where, in words. `index_options` are pip's own (``--extra-index-url …``).
 
     ``hashes``: by normal name, the digests that its file may have. ``conda``: packages that another program installs.
@@ -70,11 +70,11 @@ class Requirements:
     debian: tuple[str, ...] = ()
     index_options: tuple[str, ...] = ()
     source: str = "nothing"
-    directs: tuple[DirectReference, ...] = ()
+    directs: tuple[Direct, ...] = ()
     constraints: tuple[str, ...] = ()
     hashes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     conda: tuple[str, ...] = ()
-    problems: tuple[RequirementProblem, ...] = ()
+    problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,7 +89,7 @@ class Requirements:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class Found:
     """What a machine and one interpreter on it have. An empty string or list means: not known or not there."""
 
     python: str
@@ -106,14 +106,14 @@ class Installed:
     cuda: str = ""
     distributions: Mapping[str, str] = field(default_factory=dict)
 
-    def fits(self, other: Installed) -> bool:
+    def fits(self, other: Found) -> bool:
         """Whether a lock made for `other` holds here to the letter: same ABI, same kind of accelerator, same packages."""
         mine = (self.python_tag, self.system, self.libc, bool(self.accelerators), dict(self.distributions))
         return mine == (other.python_tag, other.system, other.libc, bool(other.accelerators), dict(other.distributions))
 
 
 @dataclass(frozen=True, slots=True)
-class LockedPackage:
+class Locked:
     """One package of the difference: exact version, and the digests any of which its file must have."""
 
     name: str
@@ -137,7 +137,7 @@ class DebianPackage:
 
 
 @dataclass(frozen=True, slots=True)
-class InstallPlan:
+class Plan:
     """What to ask the installer for. `replaced`: there, in a version the script cannot use, and shadowed for it alone.
 
     ``directs``: what is asked for by a path or an address and is not there. ``kept_lines``: lines that what is there
@@ -148,7 +148,7 @@ class InstallPlan:
     replaced: tuple[str, ...]
     constraints: tuple[str, ...]
     framework_constraints: tuple[str, ...]
-    directs: tuple[DirectReference, ...] = ()
+    directs: tuple[Direct, ...] = ()
     kept_lines: tuple[str, ...] = ()
 
     @property
@@ -166,14 +166,14 @@ class InstallPlan:
         """Packages that are shadowed only by a finished build: compiling one takes longer than it is worth."""
         return tuple(name for name in self.replaced if _FRAMEWORKS.match(name))
 
-    def without(self, name: str) -> InstallPlan:
+    def without(self, name: str) -> Plan:
         """Return the plan in which the package ``name`` stays as it is there."""
         left = tuple(text for text in self.missing if _name_in(text) != name)
         return replace(self, missing=left, replaced=tuple(each for each in self.replaced if each != name))
 
 
 @dataclass(frozen=True, slots=True)
-class LocatedRequirement:
+class Located:
     """A package that was installed from a path or an address: its version, and its commit where it has one."""
 
     name: str
@@ -182,14 +182,14 @@ class LocatedRequirement:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvironmentRecord:
+class Record:
     """The environment of a run on one machine: what was found, what was wanted, and the difference with its hashes."""
 
-    found: Installed
+    found: Found
     wanted: tuple[str, ...] = ()
-    difference: tuple[LockedPackage, ...] = ()
+    difference: tuple[Locked, ...] = ()
     debian: tuple[DebianPackage, ...] = ()
-    direct: tuple[LocatedRequirement, ...] = ()
+    direct: tuple[Located, ...] = ()
 
     @property
     def name(self) -> str:
@@ -210,7 +210,7 @@ class EnvironmentRecord:
         return ("\n".join(lines) + "\n" + write_locked(self.difference)).encode()
 
     @staticmethod
-    def from_bytes(content: bytes) -> EnvironmentRecord:
+    def from_bytes(content: bytes) -> Record:
         """The record that `to_bytes` wrote; ValueError for anything else."""
         if len(content) > fields.RECORD_BYTES_MAX:
             raise ValueError(f"it is longer than {fields.RECORD_BYTES_MAX:,} bytes")
@@ -218,12 +218,12 @@ class EnvironmentRecord:
         if not text.startswith(HEADER):
             raise ValueError("not an environment record of this version")
         plain = {name: fields.plain(value) for name, value in re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)}
-        notes = shapes.convert(_Notes, plain)
+        notes = shapes.of(_Notes, plain)
         locked = read_locked(text)
         whole = notes.packages is None or notes.packages == len(locked)
         if not whole or not text.endswith("\n") or text.endswith("\\\n"):
             raise ValueError("it ends too early")
-        return EnvironmentRecord(notes.found, notes.wanted, locked, notes.debian, notes.direct)
+        return Record(notes.found, notes.wanted, locked, notes.debian, notes.direct)
 
     def versions(self) -> dict[str, str]:
         """Every package the job sees, with the version it sees."""
@@ -235,23 +235,23 @@ class EnvironmentRecord:
 class _Notes:
     """The JSON note in the comments of a record."""
 
-    found: Installed
+    found: Found
     wanted: tuple[str, ...]
     debian: tuple[DebianPackage, ...]
     packages: shapes.Whole | None = None
-    direct: tuple[LocatedRequirement, ...] = ()
+    direct: tuple[Located, ...] = ()
 
 
 def is_whole(content: bytes) -> bool:
     """Whether it is a record of this version to its end: a drive can hold the beginning of one."""
     try:
-        EnvironmentRecord.from_bytes(content)
+        Record.from_bytes(content)
     except ValueError:
         return False
     return True
 
 
-def plan(wanted: Requirements, found: Installed) -> InstallPlan:
+def plan(wanted: Wanted, found: Found) -> Plan:
     """What `found` lacks of `wanted`; raises SetupError for a wish that no installation may grant here."""
     _check_python(wanted, found)
     for problem in wanted.problems:
@@ -286,12 +286,10 @@ def plan(wanted: Requirements, found: Installed) -> InstallPlan:
         if name not in replaced and name not in outside and _is_version(version)
     ]
     frameworks = tuple(pin for pin in kept if _FRAMEWORKS.match(pin.partition("==")[0]))
-    return InstallPlan(
-        tuple(missing), tuple(replaced), tuple(kept), frameworks, directs, tuple(satisfied) if replaced else ()
-    )
+    return Plan(tuple(missing), tuple(replaced), tuple(kept), frameworks, directs, tuple(satisfied) if replaced else ())
 
 
-def unmet(wanted: Requirements, found: Installed, versions: Mapping[str, str]) -> tuple[str, ...]:
+def unmet(wanted: Wanted, found: Found, versions: Mapping[str, str]) -> tuple[str, ...]:
     """Say what a job that sees ``versions`` does not get of what is asked for, one phrase each; raises nothing."""
     said = [problem.what for problem in wanted.problems if problem.here not in versions]
     try:
@@ -315,12 +313,12 @@ def unmet(wanted: Requirements, found: Installed, versions: Mapping[str, str]) -
     return (*said, *(f"{each.shown} is not here" for each in absent))
 
 
-def missing_from_conda(wanted: Requirements, versions: Mapping[str, str]) -> tuple[str, ...]:
+def lacking_of_conda(wanted: Wanted, versions: Mapping[str, str]) -> tuple[str, ...]:
     """Return what conda is asked for and the job does not see."""
     return tuple(dict.fromkeys(name for name in wanted.conda if name not in versions))
 
 
-def differences(old: EnvironmentRecord, new: EnvironmentRecord) -> tuple[str, ...]:
+def drift(old: Record, new: Record) -> tuple[str, ...]:
     """How the machine of `new` differs from that of `old`, one sentence each, what matters most first."""
     was, now = old.found, new.found
     told = [
@@ -337,18 +335,18 @@ def differences(old: EnvironmentRecord, new: EnvironmentRecord) -> tuple[str, ..
     return tuple(sentence for sentence in (*told, *_packages_drift(old, new)) if sentence)
 
 
-def read_locked(text: str) -> tuple[LockedPackage, ...]:
+def read_locked(text: str) -> tuple[Locked, ...]:
     """The pinned packages of a requirements file, by name; comments and options are passed over."""
     joined = re.sub(r"\\\n", " ", "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
     found = [
-        LockedPackage(normal_name(pin[1]), pin[2], tuple(sorted(_HASH.findall(line))))
+        Locked(normal_name(pin[1]), pin[2], tuple(sorted(_HASH.findall(line))))
         for line in joined.splitlines()
         if (pin := _PIN.match(line))
     ]
     return tuple(sorted(found, key=lambda locked: locked.name))
 
 
-def write_locked(locked: Sequence[LockedPackage]) -> str:
+def write_locked(locked: Sequence[Locked]) -> str:
     """The requirements file that `read_locked` reads."""
     return "".join(" \\\n    ".join([one.pin, *(f"--hash={digest}" for digest in one.hashes)]) + "\n" for one in locked)
 
@@ -358,7 +356,7 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _check_python(wanted: Requirements, found: Installed) -> None:
+def _check_python(wanted: Wanted, found: Found) -> None:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:
@@ -375,7 +373,7 @@ def _check_python(wanted: Requirements, found: Installed) -> None:
         )
 
 
-def _applies(text: str, wanted: Requirements, found: Installed) -> Requirement | None:
+def _applies(text: str, wanted: Wanted, found: Found) -> Requirement | None:
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -389,13 +387,13 @@ def _applies(text: str, wanted: Requirements, found: Installed) -> Requirement |
     return requirement
 
 
-def _here(found: Installed) -> dict[str, str]:
+def _here(found: Found) -> dict[str, str]:
     system, _, machine = found.system.partition("-")
     return {"python_version": ".".join(found.python.split(".")[:2]), "python_full_version": found.python,
             "sys_platform": system, "platform_machine": machine, "extra": ""}  # fmt: skip
 
 
-def _marker_holds(marker: str, found: Installed) -> bool:
+def _marker_holds(marker: str, found: Found) -> bool:
     from packaging.markers import InvalidMarker, Marker
 
     try:
@@ -404,7 +402,7 @@ def _marker_holds(marker: str, found: Installed) -> bool:
         return True
 
 
-def _is_to_install(direct: DirectReference, wanted: Requirements, found: Installed) -> bool:
+def _is_to_install(direct: Direct, wanted: Wanted, found: Found) -> bool:
     if direct.name in found.distributions or not _marker_holds(direct.marker, found):
         return False
     if direct.problem:
@@ -415,7 +413,7 @@ def _is_to_install(direct: DirectReference, wanted: Requirements, found: Install
     return True
 
 
-def _rules(wanted: Requirements, found: Installed) -> dict[str, SpecifierSet]:
+def _rules(wanted: Wanted, found: Found) -> dict[str, SpecifierSet]:
     """Return the constraints that hold here, by normal name."""
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -452,7 +450,7 @@ def _is_version(text: str) -> bool:
     return True
 
 
-def _packages_drift(old: EnvironmentRecord, new: EnvironmentRecord) -> list[str]:
+def _packages_drift(old: Record, new: Record) -> list[str]:
     was, now = old.versions(), new.versions()
     named = {_name_in(text) for text in (*old.wanted, *new.wanted)}
     changed = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]

@@ -1,18 +1,18 @@
-"""What the engine needs of the world, each as a protocol of few verbs; differences are values (``StoreTraits``)."""
+"""What the engine needs of the world, each as a protocol of few verbs; differences are values (``Traits``)."""
 
 from __future__ import annotations
 
 from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from supervisor.core.frozen import dataclass
+from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.core.clock import Instant
-    from supervisor.core.policy.deadline import TimeLimit
-    from supervisor.core.session.events import PreemptionNotice
+    from supervisor.core.deadline import Lifetime
+    from supervisor.core.events import Notice
+    from supervisor.core.instant import Instant
 
 
 class StoreError(Exception):
@@ -27,11 +27,11 @@ class StoreError(Exception):
         self.kind = kind
 
 
-class NotFound(StoreError):  # noqa: N818, because it is an answer, not a failure
+class Missing(StoreError):  # noqa: N818, because it is an answer, not a failure
     """There is certainly nothing under this name."""
 
 
-class NotConfirmed(StoreError):  # noqa: N818, because it is an answer, not a failure
+class Unconfirmed(StoreError):  # noqa: N818, because it is an answer, not a failure
     """It was written, and nothing proves yet that it left this machine.
 
     ``possible``: whether a proof may still come; ``moving``: something has left since the last question, so it is only slow.
@@ -42,11 +42,11 @@ class NotConfirmed(StoreError):  # noqa: N818, because it is an answer, not a fa
         self.possible, self.moving = possible, moving
 
 
-class AlreadyExists(StoreError):  # noqa: N818, because it is an answer, not a failure
+class Taken(StoreError):  # noqa: N818, because it is an answer, not a failure
     """Something lies under this name already; the store is write-once."""
 
 
-class FolderEntry(NamedTuple):
+class Entry(NamedTuple):
     """One name in a folder. ``bytes`` is None for folders."""
 
     name: str
@@ -55,7 +55,7 @@ class FolderEntry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class FileDigest:
+class Measured:
     """Length and digest of bytes that passed through; the digest names its algorithm (``core.digest``)."""
 
     bytes: int
@@ -63,7 +63,7 @@ class FileDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreTraits:
+class Traits:
     """How a store behaves.
 
     ``settle_s``: how long others' names may take to show, and ``safe_settle_s`` what is known of this kind of place, where a
@@ -88,13 +88,13 @@ class Store(Protocol):
     """A place outside the machine, shared by all machines of a run. Paths are relative, with ``/``.
 
     Laws (tests/contracts/test_stores.py): what ``create`` or ``push`` wrote reads back the same or they raised;
-    nothing that exists is ever changed (``AlreadyExists``); a crash inside ``create`` leaves the name absent or whole on a
+    nothing that exists is ever changed (``Taken``); a crash inside ``create`` leaves the name absent or whole on a
     store with ``evidence`` "fsync", and absent, empty, half or whole on any other; ``list`` of an absent folder is
-    empty, of an unreadable one raises; only ``NotFound`` means absent; after ``evidence`` returned what proves it, a
-    power loss does not take the file away, and until there is a proof it raises ``NotConfirmed``; ``delete`` of what is
+    empty, of an unreadable one raises; only ``Missing`` means absent; after ``evidence`` returned what proves it, a
+    power loss does not take the file away, and until there is a proof it raises ``Unconfirmed``; ``delete`` of what is
     absent is fine, of a folder that is not empty raises; ``sweep`` removes what dead writers left half-written in a
     folder (no reader ever saw it) and returns the bytes freed; ``free_bytes`` is the room that writes still have, None
-    if nobody knows. A failure on the local disk in ``pull`` has the kind "local"; ``NotFound`` from ``push`` means that
+    if nobody knows. A failure on the local disk in ``pull`` has the kind "local"; ``Missing`` from ``push`` means that
     the local file is absent.
 
     ``push`` and ``pull`` measure with the ``algorithm`` asked for, every byte of them read from what lies on either
@@ -102,13 +102,13 @@ class Store(Protocol):
     store's may become one file with two names, so who asks for that never opens the local one for writing.
     """
 
-    traits: StoreTraits
+    traits: Traits
 
-    def list(self, folder: str) -> Sequence[FolderEntry]: ...
+    def list(self, folder: str) -> Sequence[Entry]: ...
     def read(self, path: str) -> bytes: ...
     def create(self, path: str, body: bytes) -> None: ...
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest: ...
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest: ...
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured: ...
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured: ...
     def delete(self, path: str) -> None: ...
     def sweep(self, folder: str) -> int: ...
     def evidence(self, path: str) -> str: ...
@@ -140,15 +140,15 @@ class Platform:
     name: str
     store: str
     prior_life_s: float
-    lifetime: TimeLimit | None = None
+    lifetime: Lifetime | None = None
     age_s: float = 0.0
     flush: Callable[[float], None] | None = None
     title: str = ""
     advice: str = ""
     notice: str = ""
-    asked: Callable[[], TimeLimit | None] | None = None
+    asked: Callable[[], Lifetime | None] | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
-    listen: Callable[[Callable[[PreemptionNotice], None], Callable[[float], bool]], None] | None = None
+    listen: Callable[[Callable[[Notice], None], Callable[[float], bool]], None] | None = None
     release: Callable[[], None] | None = None
     again: Callable[[], str] | None = None
     earlier: Callable[[str], Sequence[str]] | None = None

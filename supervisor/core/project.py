@@ -12,8 +12,8 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.frozen import dataclass
 from supervisor.core.masking import masked
+from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from supervisor.core.clock import Instant
+from supervisor.core.instant import Instant
 
 
 class BootClock:

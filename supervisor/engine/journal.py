@@ -12,21 +12,20 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.clock import Instant
-from supervisor.core.frozen import dataclass
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session import status
-from supervisor.core.wire import fields, messages, shapes
-from supervisor.core.wire.journal_codec import UnknownRecord, from_line, to_line, to_plain
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import fields, messages, shapes, status
+from supervisor.core.codec import UnknownRecord, from_line, to_line, to_plain
+from supervisor.core.instant import Instant
+from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.core.claim import Rank
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPaths
+    from supervisor.engine.place import RunPlace
 
 PIECE = re.compile(rf"journal-([0-9]{{6}}){fields.TWIN}\.jsonl")
 _UNREADABLE = (
@@ -39,11 +38,11 @@ _UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
-ROUTINE = (ev.TimerFired, ev.FenceChecked, ev.JournalWritten, do.CheckFence, do.WriteJournal)
+ROUTINE = (ev.Woke, ev.FenceSeen, ev.JournalWritten, do.LookAtFence, do.WriteJournal)
 
 
 @dataclass(frozen=True, slots=True)
-class JournalRecord:
+class Record:
     """One line of a journal."""
 
     at: Instant
@@ -73,7 +72,7 @@ class Journal:
         self.status = status.fold(self.status, value, at)
         if isinstance(value, ROUTINE):
             return
-        if isinstance(value, ev.TrainerMessage) and isinstance(value.message, messages.Heartbeat):
+        if isinstance(value, ev.TrainerSaid) and isinstance(value.message, messages.Beat):
             self._beat = (at, value)
             return
         self._settle_beat()
@@ -121,10 +120,10 @@ def plain_status(seen: status.RunStatus) -> dict[str, Any]:
 
 def status_from_plain(plain: Any) -> status.RunStatus:
     """Read a status back; what this version does not know, or what does not fit, is left out."""
-    return shapes.lenient(status.RunStatus, plain)
+    return shapes.fitting(status.RunStatus, plain)
 
 
-def parse_piece(body: bytes) -> tuple[status.RunStatus, list[JournalRecord]]:
+def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
     """Read a piece: the status at its beginning and its records; what cannot be read is left out, never raised."""
     lines = body.decode("utf-8", "replace").splitlines()
     first = status.RunStatus()
@@ -134,19 +133,19 @@ def parse_piece(body: bytes) -> tuple[status.RunStatus, list[JournalRecord]]:
     return first, list(_records(lines))
 
 
-def records_of(body: bytes, kinds: Collection[str]) -> list[JournalRecord]:
+def records_of(body: bytes, kinds: Collection[str]) -> list[Record]:
     """Return the records of a piece that name one of these kinds, of an event or a message in it; the others are not read."""
     lines = (line for line in body.decode("utf-8", "replace").splitlines() if any(kind in line for kind in kinds))
     return list(_records(lines))
 
 
-def _records(lines: Iterable[str]) -> Iterator[JournalRecord]:
+def _records(lines: Iterable[str]) -> Iterator[Record]:
     for line in lines:
         if _is_head(line):
             continue
         try:
             at, value = from_line(line)
-            yield JournalRecord(Instant(at["mono_s"], at["wall_s"]), value)
+            yield Record(Instant(at["mono_s"], at["wall_s"]), value)
         except _UNREADABLE:
             continue  # of a newer version, or a damaged line: a journal is read as far as it can be
 
@@ -155,7 +154,7 @@ def _is_head(line: str) -> bool:
     return '"RunStatus"' in line[:30]
 
 
-def replay(first: status.RunStatus, records: list[JournalRecord]) -> status.RunStatus:
+def replay(first: status.RunStatus, records: list[Record]) -> status.RunStatus:
     """Fold records into the status they published. What cannot be folded or told is left out, never raised."""
     seen = _told(first) or status.RunStatus()
     for record in records:
@@ -173,19 +172,19 @@ def _told(seen: status.RunStatus) -> status.RunStatus | None:
     return seen
 
 
-def piece_names(store: Store, run: RunPaths, rank: SessionId) -> list[str]:
+def piece_names(store: Store, run: RunPlace, rank: Rank) -> list[str]:
     """Return the names of a session's pieces in order."""
     names = (entry.name for entry in store.list(run.session(rank)))
     return sorted((name for name in names if PIECE.fullmatch(name)), key=lambda name: (int(name[8:14]), name))
 
 
-def newest_status(store: Store, run: RunPaths, rank: SessionId) -> status.RunStatus | None:
+def newest_status(store: Store, run: RunPlace, rank: Rank) -> status.RunStatus | None:
     """Return the status that a session's newest piece leads to, or None if it never wrote one."""
     names = piece_names(store, run, rank)
     return replay(*parse_piece(store.read(f"{run.session(rank)}/{names[-1]}"))) if names else None
 
 
-def records(store: Store, run: RunPaths, rank: SessionId) -> Iterator[JournalRecord]:
+def records(store: Store, run: RunPlace, rank: Rank) -> Iterator[Record]:
     """Return all records of a session that are in the store."""
     for name in piece_names(store, run, rank):
         yield from parse_piece(store.read(f"{run.session(rank)}/{name}"))[1]

@@ -5,24 +5,24 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import commands as do
 from supervisor.core import errors
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import FINAL, Session
-from supervisor.core.session.state_machine import decide, next_wakeup
+from supervisor.core import events as ev
+from supervisor.core.machine import decide, next_wakeup
+from supervisor.core.session import FINAL, Session
 from supervisor.engine.threads import defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.clock import Instant
+    from supervisor.core.instant import Instant
     from supervisor.core.ports import Clock
     from supervisor.engine.journal import Journal
 
 WAIT_S_MAX = 3600.0
 
 
-class EventQueue:
+class Inbox:
     """Where every thread and signal handler puts what happened (SimpleQueue.put is safe inside a signal handler)."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class EventQueue:
         try:
             return self._queue.get(timeout=min(max(0.0, seconds), WAIT_S_MAX))
         except Empty:
-            return ev.TimerFired()
+            return ev.Woke()
 
     def left(self) -> list[ev.Event]:
         """Return what nobody will hear here any more."""
@@ -52,13 +52,13 @@ class EventQueue:
 class Loop:
     """Runs one session to its end. ``watch`` sees every record (events and commands) with the journal's status."""
 
-    def __init__(self, session: Session, clock: Clock, inbox: EventQueue, journal: Journal) -> None:
+    def __init__(self, session: Session, clock: Clock, inbox: Inbox, journal: Journal) -> None:
         self.session, self.clock, self.inbox, self.journal = session, clock, inbox, journal
         self._failed = False
 
     def run(self, execute: Callable[[do.Command], None], watch: Callable[[Instant, Any], None]) -> int:
         """Go until a final phase; return the exit code."""
-        event: ev.Event = ev.SessionStarted()
+        event: ev.Event = ev.Started()
         while True:
             now = self.clock.now()
             self.journal.record(now, event)

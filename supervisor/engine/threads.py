@@ -7,8 +7,8 @@ import traceback
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from supervisor.core import events as ev
 from supervisor.core.errors import FAILED_PRECHECKS, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, UserError
-from supervisor.core.session import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,9 @@ def no_more() -> UserError:
     return UserError(NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, FAILED_PRECHECKS)
 
 
-def defect(error: BaseException) -> ev.InternalError:
+def defect(error: BaseException) -> ev.ControllerFailed:
     """Return the event that ends the session by an error that nobody caught; for a refused thread with its own words."""
     told = "".join(traceback.format_exception(error))
     if exhausted(error):
-        return ev.InternalError(told, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, FAILED_PRECHECKS)
-    return ev.InternalError(told)
+        return ev.ControllerFailed(told, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, FAILED_PRECHECKS)
+    return ev.ControllerFailed(told)

@@ -1,4 +1,4 @@
-"""Prepares a script's environment: the engine's one entry point, milliseconds on a prepared machine."""
+"""Give a script the environment it asks for: the one call the engine makes; milliseconds on a machine that is prepared."""
 
 from __future__ import annotations
 
@@ -13,44 +13,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import environment
-from supervisor.core.environment import EnvironmentRecord, normal_name
-from supervisor.core.frozen import dataclass, replace
-from supervisor.core.humanize import duration
-from supervisor.engine import atomic
-from supervisor.engine.progress import told_every
-from supervisor.environments import installed as installed_packages
-from supervisor.environments.installers.port import CannotInstallError
-from supervisor.environments.requirements import script_requirements
-from supervisor.environments.wheel_files import package_of
+from supervisor.core.environment import Record, normal_name
+from supervisor.core.spoken import duration
+from supervisor.core.values import dataclass, replace
+from supervisor.engine.ticking import told_every
+from supervisor.environments import capture, locks, wish
+from supervisor.environments.files import package_of
+from supervisor.environments.port import CannotInstallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.core.environment import (
-        DebianPackage,
-        DirectReference,
-        Installed,
-        InstallPlan,
-        LocatedRequirement,
-        LockedPackage,
-        Requirements,
-    )
-    from supervisor.environments.installed import Interpreter
-    from supervisor.environments.installers.port import Installer
+    from supervisor.core.environment import DebianPackage, Direct, Found, Located, Locked, Plan, Wanted
+    from supervisor.environments.capture import Interpreter
+    from supervisor.environments.port import Installer
 
 
 STAMP = "complete"  # the file that is written last into an environment
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedInterpreter:
-    """An environment ready for the trainer: start it with ``python`` and the environment variables ``env``.
+class Prepared:
+    """An environment ready for the trainer: start it with `python` and the whole environment `env`.
 
-    - ``record``: goes into the run as ``record_name``, for the next machine
-    - ``installed``: the packages installed over the interpreter's own, as "name version"
-    - ``drift``: differences between this machine and the recorded one
-    - ``home``: private folder of everything built
-    - ``unmet``: requirements that are not fulfilled
+    `record` is to be kept in the run under `record_name` and handed to the next machine. `installed`: the packages
+    laid over the interpreter's own, as "name version". `drift`: how this machine differs from the recorded one.
+    `home`: the private folder in which all that was made lies. ``unmet``: what the script asks for and does not get.
     """
 
     python: str
@@ -65,8 +53,8 @@ class PreparedInterpreter:
 
 
 @dataclass(frozen=True)
-class _Workplace:
-    """Interpreter, folders and installer of one preparation."""
+class _Place:
+    """Where and with what the work is done."""
 
     interpreter: Interpreter
     home: Path
@@ -76,8 +64,8 @@ class _Workplace:
     cpu: bool
     trusted: bool
 
-    def wheels(self, locked: Sequence[LockedPackage]) -> Path | None:
-        """Fetch the run's kept wheels of these packages. An installer compares their hashes with the lock."""
+    def wheels(self, locked: Sequence[Locked]) -> Path | None:
+        """Fetch those wheels that the run keeps of these packages; an installer compares their hashes with the lock's."""
         names = {(one.name, one.version) for one in locked}
         with told_every(
             self.say, lambda seconds: f"fetching the packages that the run keeps, {duration(seconds)} so far"
@@ -86,11 +74,9 @@ class _Workplace:
 
     @cached_property
     def installer(self) -> Installer:
-        from supervisor.environments.installers import choice as installer_choice
+        from supervisor.environments import installers
 
-        return installer_choice.choose(
-            self.environ, self.home, self.say, python=self.interpreter.executable, cpu=self.cpu
-        )
+        return installers.choose(self.environ, self.home, self.say, python=self.interpreter.executable, cpu=self.cpu)
 
 
 def prepare(
@@ -105,32 +91,21 @@ def prepare(
     trusted: bool = False,
     environ: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.perf_counter,
-) -> PreparedInterpreter:
-    """Read the script's requirements, install missing ones into ``root/.supervisor``, and record the result exactly.
+) -> Prepared:
+    """Find what `script` wants, install only what `python` lacks into ``root/.supervisor``, and record it exactly.
 
-    A partial result of a failed call is never used. Raises UserError.
-
-    Args:
-        script: the training script.
-        python: the interpreter, a path or a name.
-        root: folder for ``.supervisor``.
-        recorded: record of the run's last machine. It is restored exactly if it fits and is trusted; else it only
-            proposes versions.
-        wheels: folder of kept wheels, or a function that fetches one.
-        say: receives progress messages.
-        install: False only reports missing packages.
-        trusted: this user's key has signed the record.
-        environ: the environment variables.
-        clock: measures the duration.
+    `recorded`: the record of the run's last machine. It is put back to the letter where it fits and is ``trusted``; else it
+    proposes versions of what the script asks for, and nothing more. `wheels`: a folder of kept files, or what fetches one.
+    With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
     """
     began, home = clock(), _home(root, environ)
-    wanted = script_requirements.read(script, install=install).requirements
-    chosen = installed_packages.interpreter(python, home, environ)
-    found = installed_packages.inspect(chosen, environ)
-    cache_key = _cache_key(wanted, found, chosen, install=install)
-    answer = _read_cache(_cache_file(home, cache_key, recorded))
+    wanted = wish.read(script, install=install).wanted
+    chosen = capture.interpreter(python, home, environ)
+    found = capture.found(chosen, environ)
+    situation = _situation(wanted, found, chosen, install=install)
+    answer = _load(_ready_file(home, situation, recorded))
     fetch = wheels if callable(wheels) else lambda _: wheels
-    place = _Workplace(chosen, home, environ, fetch, say, cpu=not found.accelerators, trusted=trusted)
+    place = _Place(chosen, home, environ, fetch, say, cpu=not found.accelerators, trusted=trusted)
     if answer is None:
         made = _make(wanted, found, place, recorded, install=install)
         record = made.record
@@ -138,13 +113,13 @@ def prepare(
         answer = {"record": record.to_bytes().decode(), "name": record.name, "drift": made.drift, "python": made.python,
                   "installed": [*(f"{one.name} {one.version}" for one in record.difference), *directs],
                   "unmet": environment.unmet(wanted, found, record.versions())}  # fmt: skip
-        _write_cache(_cache_file(home, cache_key, recorded), answer)
-        _write_cache(_cache_file(home, cache_key, record.to_bytes()), answer | {"drift": []})
+        _save(_ready_file(home, situation, recorded), answer)
+        _save(_ready_file(home, situation, record.to_bytes()), answer | {"drift": []})
     if answer["installed"]:
-        atomic.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
-    record = EnvironmentRecord.from_bytes(answer["record"].encode())
-    _report_unmet(wanted, answer["unmet"], record, say, install=install)
-    return PreparedInterpreter(
+        locks.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
+    record = Record.from_bytes(answer["record"].encode())
+    _say_unmet(wanted, answer["unmet"], record, say, install=install)
+    return Prepared(
         python=answer["python"],
         env=trainer_environment(environ, answer["python"], chosen.executable),
         record=answer["record"].encode(),
@@ -157,16 +132,16 @@ def prepare(
     )
 
 
-def _report_unmet(
-    wanted: Requirements, unmet: Sequence[str], record: EnvironmentRecord, say: Callable[[str], None], *, install: bool
+def _say_unmet(
+    wanted: Wanted, unmet: Sequence[str], record: Record, say: Callable[[str], None], *, install: bool
 ) -> None:
-    """Report at every start the requirements that the job does not get. None is left out."""
+    """Say at every start what the job does not get of what its script asks for; nothing of that is silent."""
     for note in wanted.notes:
         say(note)
     if unmet:
         why = "" if install else "not installed, as asked: "
         say(f"{why}{'; '.join(unmet)} ({wanted.source})")
-    if lacking := environment.missing_from_conda(wanted, record.versions()):
+    if lacking := environment.lacking_of_conda(wanted, record.versions()):
         say(
             f"{wanted.source} asks conda for {', '.join(lacking)}: not here and not installed. If the script needs "
             "one of them, write it into a requirements.txt beside it"
@@ -174,11 +149,11 @@ def _report_unmet(
 
 
 def trainer_environment(environ: Mapping[str, str], python: str, below: str) -> dict[str, str]:
-    """Return the environment for a trainer of ``python``: an overlay of the interpreter ``below``, or that one itself.
+    """The environment for a trainer started with `python`, an overlay of the interpreter `below` or that one itself.
 
-    A notebook's drawing backend is replaced, because it needs the notebook's kernel. The ban on bytecode is dropped,
-    because each attempt would compile everything again. PYTHONPATH stays behind the overlay's packages. Python itself
-    would search it first, and find packages that the overlay is to shadow.
+    A notebook's drawing backend is replaced because it needs the notebook's kernel, and the ban on bytecode left out
+    because it makes every attempt compile everything anew. PYTHONPATH, which shows more of the machine's own packages,
+    stays, behind those of the overlay: Python itself would take it first, and with it what the overlay is to shadow.
     """
     child = {key: value for key, value in environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     if child.get("MPLBACKEND", "").startswith("module://"):
@@ -194,7 +169,7 @@ def trainer_environment(environ: Mapping[str, str], python: str, below: str) -> 
 
 
 def _home(root: Path, environ: Mapping[str, str]) -> Path:
-    """Return the private folder: in ``root``, or in the user's cache if ``root`` is not writable."""
+    """The private folder: in `root`, or in the user's cache where `root` cannot be written."""
     home = root / ".supervisor"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -208,47 +183,38 @@ def _cache(environ: Mapping[str, str]) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    record: EnvironmentRecord
+class _Made:
+    record: Record
     drift: tuple[str, ...]
     python: str
 
 
-def _make(
-    wanted: Requirements, found: Installed, place: _Workplace, recorded: bytes | None, *, install: bool
-) -> _Prepared:
-    """Install the missing packages.
-
-    If one is unavailable and another version is installed, the installed version stays.
-    """
+def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *, install: bool) -> _Made:
+    """Install what is missing. A line whose package is here in another version gives way where it cannot be had."""
     old, drift = _read_record(recorded)
     added = _NOTHING
     todo = environment.plan(wanted, found) if install else None
     while todo is not None and todo.asks:
         try:
-            added = _build_overlay(wanted, found, todo, old, place)
+            added = _lay_over(wanted, found, todo, old, place)
             break
         except CannotInstallError as error:
-            dropped = _fall_back(todo, error)
-            if not dropped:
+            given_up = _give_way(todo, error)
+            if not given_up:
                 raise
-            for name in dropped:
+            for name in given_up:
                 todo = todo.without(name)
-            place.say(f"{', '.join(dropped)} cannot be had in the version asked for: {error.reason}")
-    record = EnvironmentRecord(
-        found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs
-    )
-    return _Prepared(
-        record,
-        drift + (environment.differences(old, record) if old else ()),
-        added.python or place.interpreter.executable,
+            place.say(f"{', '.join(given_up)} cannot be had in the version asked for: {error.reason}")
+    record = Record(found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs)
+    return _Made(
+        record, drift + (environment.drift(old, record) if old else ()), added.python or place.interpreter.executable
     )
 
 
-def _fall_back(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
-    """Return the installed packages that keep their version: those named by the error, else all.
+def _give_way(todo: Plan, error: CannotInstallError) -> tuple[str, ...]:
+    """Return which of the packages that are here stay as they are: those that the reason names, else all of them.
 
-    If another package cannot be built, none keeps it: that build would fail without them too.
+    None of them does where another package cannot be built: it would not be, either, without them.
     """
     reason, unbuilt = error.reason, normal_name(error.unbuilt)
     if unbuilt and unbuilt not in todo.replaced and " " not in unbuilt:
@@ -259,38 +225,36 @@ def _fall_back(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Added:
-    """Packages added over the interpreter. ``python`` is "" if none were added."""
+    """What was laid over the interpreter; ``python`` is "" where nothing was."""
 
     python: str = ""
-    difference: tuple[LockedPackage, ...] = ()
-    directs: tuple[LocatedRequirement, ...] = ()
+    difference: tuple[Locked, ...] = ()
+    directs: tuple[Located, ...] = ()
 
 
 _NOTHING = _Added()
 
 
-def _build_overlay(
-    wanted: Requirements, found: Installed, todo: InstallPlan, old: EnvironmentRecord | None, place: _Workplace
-) -> _Added:
+def _lay_over(wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place) -> _Added:
     from supervisor.environments import overlay
 
-    expanded = replace(wanted, index_options=tuple(_expand(each, place.environ) for each in wanted.index_options))
-    trusted_record = old if place.trusted else None  # a repository's own address also serves commits of any fork
-    lines = tuple(_expand(_at_commit(each, trusted_record), place.environ) for each in todo.directs)
+    expanded = replace(wanted, index_options=tuple(_expanded(each, place.environ) for each in wanted.index_options))
+    believed = old if place.trusted else None  # any commit of any fork can be had from a repository's own address
+    lines = tuple(_expanded(_at_commit(each, believed), place.environ) for each in todo.directs)
     difference = _difference(expanded, found, todo, old, place, lines=lines)
     if not difference and not lines:
         return _NOTHING
     prints = [f"{line} {each.fingerprint}\n" for line, each in zip(lines, todo.directs, strict=True)]
     folder = overlay.folder_of(place.interpreter, difference, place.home, prints)
-    if not overlay.is_complete(folder):
+    if not overlay.is_whole(folder):
         overlay.make(place.interpreter, difference, folder, lambda: place.installer,
                      wheels=place.wheels(difference), index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
                      source=wanted.source)  # fmt: skip
-    return _Added(f"{folder}/bin/python", difference, overlay.direct_installs(folder) if lines else ())
+    return _Added(f"{folder}/bin/python", difference, overlay.located(folder) if lines else ())
 
 
-def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
-    """Return a direct reference's line, pinned to the commit of the run's earlier machines."""
+def _at_commit(direct: Direct, old: Record | None) -> str:
+    """Return the line of a package, at the very commit that the run's earlier machines had."""
     commit = next((one.commit for one in old.direct if one.name == direct.name), "") if old else ""
     if not commit or not direct.repository:
         return direct.line
@@ -299,50 +263,41 @@ def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
     return f"{head}{slash}{last.partition('@')[0]}@{commit}" + (f"#{fragment}" if fragment else "")
 
 
-def _expand(text: str, environ: Mapping[str, str]) -> str:
-    """Return a line with ``${NAME}`` expanded as pip does, so that files need no tokens."""
+def _expanded(text: str, environ: Mapping[str, str]) -> str:
+    """Return a line with ``${NAME}`` replaced as pip does it, so that tokens need not stand in files."""
     return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: environ.get(found[1], found[0]), text)
 
 
-def _read_record(recorded: bytes | None) -> tuple[EnvironmentRecord | None, tuple[str, ...]]:
+def _read_record(recorded: bytes | None) -> tuple[Record | None, tuple[str, ...]]:
     if recorded is None:
         return None, ()
     try:
-        return EnvironmentRecord.from_bytes(recorded), ()
+        return Record.from_bytes(recorded), ()
     except ValueError as error:
-        return None, (
-            f"the recorded environment cannot be read ({error}): a new one was made from the script's requirements",
-        )
+        return None, (f"the recorded environment cannot be read ({error}): a new one was made from the script's wish",)
 
 
 def _difference(
-    wanted: Requirements,
-    found: Installed,
-    todo: InstallPlan,
-    old: EnvironmentRecord | None,
-    place: _Workplace,
-    *,
-    lines: Sequence[str],
-) -> tuple[LockedPackage, ...]:
-    """Return the packages to add: those of a trusted record, else the installer's choice.
+    wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place, *, lines: Sequence[str]
+) -> tuple[Locked, ...]:
+    """Return what is to be laid over the interpreter: what a trusted record says, else what the installer chooses.
 
-    An untrusted record could name any package and any hash, so the installer's own choice replaces it.
+    A record that nothing vouches for could name any package and any hash: the installer's own choice replaces it.
     """
     same = old is not None and old.wanted == wanted.texts
     if place.trusted and old and same and (old.difference or old.direct) and old.found.fits(found):
         return old.difference
-    from supervisor.environments import resolve
-    from supervisor.environments.installers import pip_config
+    from supervisor.environments import settings, solve
 
     if old and old.found.python_tag != found.python_tag:
         place.say(
-            f"the run was on Python {old.found.python}: its packages are chosen again for {found.python}, same versions where they exist"
+            f"the run was on Python {old.found.python}: its packages are chosen anew for {found.python}, same versions where they exist"
         )
     place.say(f"{wanted.source} asks for {todo.asked}: finding what to add")
-    folders = pip_config.read(place.environ).wheel_folders
+    folders = settings.read(place.environ).wheel_folders
     fits = old is not None and same and _same_abi(old.found, found) and bool(old.difference)
     try:
-        chosen = resolve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
+        chosen = solve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
                                   recorded=old, wheel_folders=folders, say=place.say, lines=lines)  # fmt: skip
     except CannotInstallError as error:
         if not fits or old is None or place.wheels(old.difference) is None:
@@ -350,15 +305,15 @@ def _difference(
         if place.trusted:
             place.say("no new choice can be made here: putting the recorded packages back from the kept wheels")
             return old.difference
-        error.with_untrusted_note()
+        error.unbelieved()
         raise
     if old is not None and same and not place.trusted:
-        _report_unsigned(old, chosen, place.say)
+        _say_unsigned(old, chosen, place.say)
     return chosen
 
 
-def _report_unsigned(old: EnvironmentRecord, chosen: Sequence[LockedPackage], say: Callable[[str], None]) -> None:
-    """Report once how a record without this user's signature was used."""
+def _say_unsigned(old: Record, chosen: Sequence[Locked], say: Callable[[str], None]) -> None:
+    """Say once what became of a record that this user's key has not signed."""
     found = {one.name: one for one in chosen}
     other = [
         one.name
@@ -376,40 +331,42 @@ def _report_unsigned(old: EnvironmentRecord, chosen: Sequence[LockedPackage], sa
     )
 
 
-def _same_abi(one: Installed, other: Installed) -> bool:
+def _same_abi(one: Found, other: Found) -> bool:
     return (one.python_tag, one.system) == (other.python_tag, other.system)
 
 
-def _debian(wanted: Requirements, place: _Workplace) -> tuple[DebianPackage, ...]:
+def _debian(wanted: Wanted, place: _Place) -> tuple[DebianPackage, ...]:
     if not wanted.debian:
         return ()
-    from supervisor.environments.installers import apt as apt_packages
+    from supervisor.environments import debian
 
-    return apt_packages.prepare(wanted.debian, place.environ, place.say)
+    return debian.prepare(wanted.debian, place.environ, place.say)
 
 
-def _cache_key(wanted: Requirements, found: Installed, chosen: Interpreter, *, install: bool) -> bytes:
-    """Return the key of a cached answer: everything it depends on except the last machine's record."""
+def _situation(wanted: Wanted, found: Found, chosen: Interpreter, *, install: bool) -> bytes:
+    """All that an answer depends on, but for the record of the last machine."""
     return json.dumps([asdict(wanted), asdict(found), chosen.executable, chosen.folders, install]).encode()
 
 
-def _cache_file(home: Path, cache_key: bytes, recorded: bytes | None) -> Path:
-    return home / "ready" / f"{hashlib.sha256(cache_key + b'|' + (recorded or b'')).hexdigest()[:24]}.json"
+def _ready_file(home: Path, situation: bytes, recorded: bytes | None) -> Path:
+    return home / "ready" / f"{hashlib.sha256(situation + b'|' + (recorded or b'')).hexdigest()[:24]}.json"
 
 
-def _read_cache(ready: Path) -> dict[str, Any] | None:
+def _load(ready: Path) -> dict[str, Any] | None:
     try:
         answer: dict[str, Any] = json.loads(ready.read_bytes())
-    except (OSError, ValueError):  # absent, or truncated by a kill: computed again
+    except (OSError, ValueError):  # not there, or cut short by a kill: worked out again
         return None
     if answer["installed"]:
         from supervisor.environments import overlay
 
-        return answer if overlay.is_complete(Path(answer["python"]).parent.parent) else None
+        return answer if overlay.is_whole(Path(answer["python"]).parent.parent) else None
     return answer
 
 
-def _write_cache(ready: Path, answer: dict[str, Any]) -> None:
+def _save(ready: Path, answer: dict[str, Any]) -> None:
     ready.parent.mkdir(parents=True, exist_ok=True)
-    # No pid in the temporary name, because containers that share a checkout have the same ones.
-    atomic.replace(ready, json.dumps(answer).encode(), unique=True)
+    # No pid in it, because containers that share a checkout have the same ones.
+    temporary = ready.with_suffix(f".tmp-{os.urandom(4).hex()}")
+    temporary.write_text(json.dumps(answer), encoding="utf-8")
+    temporary.rename(ready)

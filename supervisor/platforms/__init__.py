@@ -1,13 +1,4 @@
-"""Platforms that run the supervisor: detection, time limit, preemption notice.
-
-- ``cloud_metadata``: metadata servers of clouds
-- ``colab``: Google Colab
-- ``colab_drive``: Drive mount in a notebook
-- ``kaggle``: Kaggle
-- ``local``: any other machine
-- ``slurm``: Slurm
-- ``spot``: virtual machines of clouds
-"""
+"""Where we run. One file and one row here makes a new platform; the first that recognises the machine is it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Google Colab: machines of at most about 12 hours that end without a signal. Detected by variables only."""
+"""Google Colab: machines of at most about 12 hours, that end without a signal. Recognised by its variables alone."""
 
 from __future__ import annotations
 
@@ -9,41 +9,37 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.core.deadline import Lifetime
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import Platform
-from supervisor.engine import atomic
-from supervisor.engine.trainer_process import process_identity
+from supervisor.engine import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.clock import Instant
+    from supervisor.core.instant import Instant
 
 MOUNT = "/content/drive"
 DRIVE = f"{MOUNT}/MyDrive"
 STAMP = Path("/content/.training-supervisor-first-seen.json")
 HOSTNAME = Path("/var/colab/hostname")
-# The machine does not tell its tier. Free ones live 12 h, paid ones up to 24 h; a longer lifetime is learned.
+# Nothing on the machine tells the tier. Free ones live 12 h, paid ones up to 24 h: a longer life is learned when seen.
 LIFE_S = 12 * 3600.0
 PRIOR_LIFE_S = 6 * 3600.0
 ANSWER_S = 10.0
 FLUSH_HINT = "keep this machine until Drive shows the checkpoint; it uploads by itself"
-NO_NOTICE = "none is given: a Colab machine ends without a notice, so checkpoints are uploaded all the time"
-ITS_OWN_LIMITS = "its administrator sets its time limit; pass it with --time-limit TIME"
+NO_NOTICE = "none is given: a Colab machine ends without a word, so checkpoints go out all the time"
+ITS_OWN_LIMITS = "its administrator sets how long it lives; --budget TIME tells it to the run"
 _OF_DRIVE = re.compile(r"(/content/[^/]+)/(My ?Drive|Shareddrives|Shared drives)(/|$)")
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
-    """Return True if COLAB_RELEASE_TAG is set.
-
-    Colab's machines and images set it, and a notebook's children inherit it.
-    """
+    """COLAB_RELEASE_TAG is set on Colab's machines and images, and inherited by what a notebook starts."""
     return bool(environ.get("COLAB_RELEASE_TAG")) or kind(environ) == "enterprise"
 
 
 def kind(environ: Mapping[str, str]) -> str:
-    """Return "enterprise", "hosted" (Google's own machine) or "local" (Colab's image on the user's computer)."""
+    """Return "enterprise", "hosted" (Google's own machine) or "local" (Colab's image on one's own computer)."""
     if environ.get("VERTEX_PRODUCT") == "COLAB_ENTERPRISE":
         return "enterprise"
     return "hosted" if environ.get("TBE_RUNTIME_ADDR") else "local"
@@ -52,7 +48,7 @@ def kind(environ: Mapping[str, str]) -> str:
 def describe(
     environ: Mapping[str, str], now: Instant, *, stamp: Path | None = None, hostname: Path | None = None
 ) -> Platform:
-    """Return Colab's planning figures. They are no promise of a machine's lifetime."""
+    """Return Colab's planning figures; a promise of how long a machine lives is never made."""
     which = kind(environ)
     if which != "hosted":
         title = "a machine of Colab Enterprise" if which == "enterprise" else "a local runtime of Colab"
@@ -62,8 +58,8 @@ def describe(
         name="colab",
         store=f"{DRIVE}/supervisor",
         prior_life_s=PRIOR_LIFE_S,
-        lifetime=TimeLimit(LIFE_S, hard=False),
-        age_s=_age_s(now, stamp or STAMP, {"boot": process_identity.mine()["boot"], "hostname": name}),
+        lifetime=Lifetime(LIFE_S, hard=False),
+        age_s=_age_s(now, stamp or STAMP, {"boot": identity.mine()["boot"], "hostname": name}),
         flush=flush,
         title=f"Colab machine {name}" if name else "a Colab machine",
         notice=NO_NOTICE,
@@ -72,7 +68,7 @@ def describe(
 
 
 def check_store(where: str, is_mount: Callable[[str], bool], environ: Mapping[str, str] = os.environ) -> None:
-    """Reject a place on Drive while Drive is not mounted: a plain folder of that name is lost with the machine."""
+    """Refuse a place on Drive while Drive is not mounted: a plain folder of that name would die with the machine."""
     of_drive = _OF_DRIVE.match(where)
     mount = of_drive[1] if of_drive else MOUNT
     if not f"{where}/".startswith(f"{mount}/") or is_mount(mount):
@@ -87,17 +83,17 @@ def check_store(where: str, is_mount: Callable[[str], bool], environ: Mapping[st
 
 
 def flush(within_s: float) -> None:
-    """Let Drive upload everything and unmount it (google.colab.drive.flush_and_unmount). Raises UserError.
+    """Let Drive upload all it holds and unmount it (google.colab.drive.flush_and_unmount). Raises UserError.
 
-    It runs in its own process, because it may exceed its timeout. It needs no notebook kernel.
+    In a process of its own, because it may hang longer than it promises; it needs no notebook kernel.
     """
     import subprocess
     import sys
 
-    code = f"from google.colab import drive; drive.flush_and_unmount(timeout_ms={within_s * 1000:.0f})"
+    said = f"from google.colab import drive; drive.flush_and_unmount(timeout_ms={within_s * 1000:.0f})"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=within_s + 5
+            [sys.executable, "-c", said], check=False, capture_output=True, text=True, timeout=within_s + 5
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"Drive was not flushed: {error}", FLUSH_HINT) from error
@@ -107,9 +103,9 @@ def flush(within_s: float) -> None:
 
 
 def release(address: str) -> None:
-    """Release this machine. It sends the request of google.colab.runtime.unassign, which works only in a kernel.
+    """Give this machine back: what google.colab.runtime.unassign asks, which itself works in a kernel only.
 
-    A connection that breaks after the request means that the machine ends.
+    A connection that breaks after the question is the machine that goes.
     """
     from http.client import HTTPException, InvalidURL
     from urllib.error import HTTPError, URLError
@@ -131,24 +127,26 @@ def release(address: str) -> None:
         why = ""
     if why:
         hint = "Runtime, Disconnect and delete runtime does it by hand; until then it uses up compute units"
-        raise UserError(f"this machine could not be released: {why}", hint)
+        raise UserError(f"this machine could not be given back: {why}", hint)
 
 
 def _age_s(now: Instant, stamp: Path, machine: Mapping[str, str]) -> float:
-    """Return for how long the machine is ours, at most since its boot: it may have been booted before its assignment.
+    """Return for how long this machine is ours, at most since its boot: it may have been warmed up before.
 
-    A missing stamp, or one of another boot or host name, means a new machine.
+    A stamp that is not there, or is of another boot or name, is a new machine's.
     """
     try:
-        stamped = json.loads(stamp.read_bytes())
-        if {name: stamped[name] for name in machine} == dict(machine):
-            return min(max(0.0, now.mono_s - float(stamped["mono_s"])), now.mono_s)
-    except (OSError, ValueError, KeyError, TypeError):  # absent or truncated: the first start on this machine
+        kept = json.loads(stamp.read_bytes())
+        if {name: kept[name] for name in machine} == dict(machine):
+            return min(max(0.0, now.mono_s - float(kept["mono_s"])), now.mono_s)
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or torn: this is the first sight of the machine
         pass
     try:
-        atomic.replace(stamp, json.dumps({**machine, "mono_s": now.mono_s}).encode(), unique=True)
+        temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({**machine, "mono_s": now.mono_s}))
+        temporary.rename(stamp)
     except OSError:
-        return now.mono_s  # nothing can be stored here: the boot is the only bound
+        return now.mono_s  # nothing can be kept here: then the boot is the only bound
     return 0.0
 
 

@@ -1,7 +1,7 @@
-"""Mounts Google Drive in a Colab notebook's kernel, with retries where they help and an own message for each failure.
+"""Mounts Google Drive in a Colab notebook's kernel: with patience where that helps, and words of its own for each way it fails.
 
-Only a kernel can do it, because Drive asks for consent through the notebook's page. google.colab's own result is never
-trusted. The mount table must show the mount, and My Drive must lie on it.
+Only a kernel can do it, because Drive's consent is asked through the notebook's page. What google.colab says is never
+believed: the mount table must show the mount, and My Drive must lie on it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.core.frozen import dataclass
+from supervisor.core.values import dataclass
 from supervisor.platforms import colab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CONSENT_S = 120.0
-SLOW_ROOT = 3  # factor of the patience for a My Drive with very many files at its top
+SLOW_ROOT = 3  # times as long for a My Drive with very many files at its top
 TRIES = 3
 PAUSE_S = 5.0
 ANSWER_S = 30.0
@@ -30,19 +30,19 @@ SHOWN_MAX = 4
 LOG_READ_BYTES = 200_000
 ALIVE, DEAD, SILENT, LACKING = "alive", "dead", "silent", "lacking"
 _DEAD_CODES = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
-_CHECK = """import os, sys
+_LOOK = """import os, sys
 try: os.stat(sys.argv[1])
 except OSError as error: sys.exit(error.errno)
 """
-_REMOUNT = "run this cell again; if it stays so: Runtime, Disconnect and delete runtime, then Run all"
+_ANEW = "run this cell again; if it stays so: Runtime, Disconnect and delete runtime, then Run all"
 _LASTING = "or keep the run elsewhere: --store DIR, on something that outlives this machine"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Access to the mount table (``kind_of`` a place, "" if none is mounted), to variables and to a clock.
+    """What the mounting looks at: the mount table (``kind_of`` a place: "" where nothing is mounted), variables, a clock.
 
-    ``pause`` waits for seconds; ``say`` shows a message to the user.
+    ``pause`` waits for seconds; ``say`` tells a person.
     """
 
     kind_of: Callable[[str], str]
@@ -61,7 +61,7 @@ class _Failure:
 
 
 def point_of(store: str, environ: Mapping[str, str]) -> str:
-    """Return the mount point that a store on Drive needs; "" if it is not on Drive or this machine cannot mount it."""
+    """Return where Drive must be mounted for a store, "" if it is not on Drive or this is no machine that can mount it."""
     if not colab.is_here(environ) or colab.kind(environ) != "hosted":
         return ""
     place = os.path.abspath(store)  # noqa: PTH100, because resolve() asks the mount, which may hang
@@ -72,26 +72,26 @@ def point_of(store: str, environ: Mapping[str, str]) -> str:
 
 
 def mount(world: World, point: str) -> bool:
-    """Mount Drive and verify it; return False if it was mounted already. Raises UserError."""
+    """Mount Drive and prove it; False if it was mounted already. Raises UserError."""
     answer = _answer(point) if world.kind_of(point) else ""
     if answer == ALIVE:
         return False
     if answer == SILENT:
         raise UserError(
             f"Drive is mounted at {point} and has not answered for {ANSWER_S:.0f} s",
-            _REMOUNT,
+            _ANEW,
         )
     if answer == DEAD:
-        world.say(f"the mount at {point} is dead (Transport endpoint is not connected): mounting Drive again")
+        world.say(f"the mount at {point} is dead (Transport endpoint is not connected): mounting Drive anew")
     elif not answer:
-        _require_free_mount_point(point)
+        _refuse_what_lies_there(point)
     if answer != LACKING:
         _try(world, point, force=answer == DEAD)
-    _verify(world, point)
+    _prove(world, point)
     return answer != LACKING
 
 
-def _verify(world: World, point: str) -> None:
+def _prove(world: World, point: str) -> None:
     for left in reversed(range(TRIES)):
         if world.kind_of(point).startswith("fuse") and _answer(point) == ALIVE:
             return
@@ -99,7 +99,7 @@ def _verify(world: World, point: str) -> None:
             world.pause(PAUSE_S)
     raise UserError(
         f"Drive does not show at {point}: the mount table lacks it, or it lacks My Drive",
-        _REMOUNT,
+        _ANEW,
     )
 
 
@@ -111,8 +111,8 @@ def _try(world: World, point: str, *, force: bool) -> None:
             from google.colab import drive
 
             drive.mount(point, force_remount=force, timeout_ms=int(allowed_s * 1000))
-        except Exception as error:  # because google.colab and pexpect raise classes of their own
-            failure = _error_of(error, point, world, waited=world.now_s() - began_s >= allowed_s)
+        except Exception as error:  # because google.colab and pexpect raise kinds of their own
+            failure = _explained(error, point, world, waited=world.now_s() - began_s >= allowed_s)
             if not failure.again or not left:
                 raise UserError(failure.what, failure.hint) from error
             patience = failure.patience
@@ -122,16 +122,16 @@ def _try(world: World, point: str, *, force: bool) -> None:
             return
 
 
-def _error_of(error: Exception, point: str, world: World, *, waited: bool) -> _Failure:
-    """Return the failure behind an exception of ``drive.mount``. ``waited``: the time for the consent ran out."""
+def _explained(error: Exception, point: str, world: World, *, waited: bool) -> _Failure:
+    """Say what an exception of ``drive.mount`` means. ``waited``: all the time for the consent went by."""
     kind, text = type(error).__name__, str(error).strip() or type(error).__name__
     module = type(error).__module__.partition(".")[0]
     if kind == "MessageError":
-        return _rejection(text)
+        return _refused(text)
     if module == "pexpect":
         return _Failure(
             f"Drive's own program did not answer while it was started ({kind})",
-            _REMOUNT, again=True,
+            _ANEW, again=True,
         )  # fmt: skip
     for kinds, words in _BY_KIND:
         if isinstance(error, kinds):
@@ -142,11 +142,11 @@ def _error_of(error: Exception, point: str, world: World, *, waited: bool) -> _F
                 words[0].format(point=point), words[1].format(point=point), "initial read" in known, SLOW_ROOT
             )
     if "mount failed" in text:
-        return _unexplained_failure(world, waited=waited)
+        return _plainly_failed(world, waited=waited)
     return _Failure(f"Drive could not be mounted: {kind}: {text}", f"run this cell again, {_LASTING}")
 
 
-def _rejection(text: str) -> _Failure:
+def _refused(text: str) -> _Failure:
     if "400" in text:
         return _Failure(
             f"Google could not pass your consent on to this machine ({text})",
@@ -159,11 +159,11 @@ def _rejection(text: str) -> _Failure:
     )
 
 
-def _unexplained_failure(world: World, *, waited: bool) -> _Failure:
-    """Return the failure if Drive's program ended without a reason: by the time for the consent, its log, or chance."""
+def _plainly_failed(world: World, *, waited: bool) -> _Failure:
+    """Drive's program ended without a reason: the time for the consent, its log, or chance has one."""
     if waited:
         return _Failure(
-            f"Drive's consent was not given within {CONSENT_S:.0f} s",
+            f"nobody answered the question for Drive's consent within {CONSENT_S:.0f} s",
             "run this cell again and answer it in the window that opens (allow pop-ups for this page)",
         )
     if _log_has(world.environ, "QUOTA_EXCEEDED", "storageQuota", "downloadQuotaExceeded"):
@@ -173,7 +173,7 @@ def _unexplained_failure(world: World, *, waited: bool) -> _Failure:
         )
     return _Failure(
         "Drive could not be mounted (mount failed), as happens while the machine is still being told who you are",
-        _REMOUNT, again=True,
+        _ANEW, again=True,
     )  # fmt: skip
 
 
@@ -225,8 +225,8 @@ _BY_TEXT: tuple[tuple[str, tuple[str, str]], ...] = (
 )
 
 
-def _require_free_mount_point(point: str) -> None:
-    """Raise before the consent is asked for if the mount would fail after it."""
+def _refuse_what_lies_there(point: str) -> None:
+    """Say before the consent is asked for what would make the mount fail after it."""
     place = Path(point)
     if place.is_symlink():
         raise UserError(
@@ -250,8 +250,8 @@ def _require_free_mount_point(point: str) -> None:
 
 
 def _answer(point: str) -> str:
-    """Ask a mount for My Drive, in its own process: one that hangs would block the kernel."""
-    look = [sys.executable, "-S", "-c", _CHECK, f"{point}/MyDrive"]
+    """Ask a mount whether My Drive is there. In a process of its own, because one that hangs would keep the kernel."""
+    look = [sys.executable, "-S", "-c", _LOOK, f"{point}/MyDrive"]
     try:
         code = subprocess.run(look, check=False, timeout=ANSWER_S, capture_output=True).returncode
     except subprocess.TimeoutExpired:
@@ -262,12 +262,12 @@ def _answer(point: str) -> str:
 
 
 def _log_has(environ: Mapping[str, str], *words: str) -> bool:
-    """Return True if the last part of the log of Drive's program contains one of the known texts."""
+    """Whether the log of Drive's program says one of these in its last part."""
     path = Path(environ.get("HOME", "/")) / ".config/Google/DriveFS/Logs/drive_fs.txt"
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_READ_BYTES))
-            log = file.read().decode("utf-8", "replace")
+            told = file.read().decode("utf-8", "replace")
     except OSError:
-        return False  # there is no log
-    return any(word in log for word in words)
+        return False  # there is none, so it says nothing
+    return any(word in told for word in words)

@@ -1,6 +1,6 @@
-"""Machines of Google Cloud, AWS and Azure, spot or not. Their metadata servers send a notice before a preemption.
+"""Machines of Google Cloud, AWS and Azure, spot or not: their metadata servers give notice before they take one.
 
-Detected by the names in the machine's firmware, without a network request.
+Recognised by the names in the machine's firmware, so that nothing is asked over the network to know where we are.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.frozen import dataclass
 from supervisor.core.ports import Platform
+from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.clock import Instant
-    from supervisor.core.session.events import PreemptionNotice
+    from supervisor.core.events import Notice
+    from supervisor.core.instant import Instant
 
 FIRMWARE = "/sys/class/dmi/id"
 PRIOR_LIFE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class CloudRow:
-    """A cloud: the firmware ``file`` and how its text ``begins``, the cloud's title, and its notice."""
+class Row:
+    """A cloud: the ``file`` of the firmware, how its text ``begins``; what it is called; the notice that it gives."""
 
     file: str
     begins: str
@@ -34,24 +34,19 @@ class CloudRow:
 
 
 CLOUDS = {
-    "google": CloudRow("product_name", "Google", "Google Cloud", "a spot machine gets notice 30 s ahead"),
-    "aws": CloudRow("sys_vendor", "Amazon EC2", "AWS", "a spot machine gets notice 120 s ahead"),
-    "azure": CloudRow(
-        "chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure", "a spot machine gets notice 30 s ahead"
-    ),
+    "google": Row("product_name", "Google", "Google Cloud", "a spot machine is told 30 s ahead"),
+    "aws": Row("sys_vendor", "Amazon EC2", "AWS", "a spot machine is told 120 s ahead"),
+    "azure": Row("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure", "a spot machine is told 30 s ahead"),
 }
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
-    """Return True if the firmware names a cloud.
-
-    SUPERVISOR_RUN_FIRMWARE overrides the folder ("" for none), for tests.
-    """
+    """The firmware names one of the clouds. SUPERVISOR_RUN_FIRMWARE: the folder to look in ("" none), for tests."""
     return _cloud(environ) is not None
 
 
 def describe(environ: Mapping[str, str], _now: Instant) -> Platform:
-    """Return the known figures: no limit, and a preemption at any time."""
+    """Return what is known: such a machine has no limit, and may be taken at any time."""
     name = _cloud(environ) or "google"
     return Platform(
         name="spot",
@@ -64,16 +59,16 @@ def describe(environ: Mapping[str, str], _now: Instant) -> Platform:
 
 
 def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping[str, str] = os.environ) -> None:
-    """Accept any folder: only the user knows if it outlives the machine."""
+    """Any folder will do here; that it outlives the machine is the user's to know."""
 
 
 def listen(
-    name: str, environ: Mapping[str, str], on_notice: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]
+    name: str, environ: Mapping[str, str], hear: Callable[[Notice], None], pause: Callable[[float], bool]
 ) -> None:
-    """Pass on the cloud's notices until ``pause`` returns True."""
-    from supervisor.platforms import cloud_metadata  # imports HTTP, which no other command needs
+    """Pass on the cloud's notices until ``pause`` says that it is over."""
+    from supervisor.platforms import clouds  # speaks HTTP, which no other command has to load
 
-    cloud_metadata.listen(cloud_metadata.READERS[name](environ), on_notice, pause)
+    clouds.listen(clouds.READERS[name](environ), hear, pause)
 
 
 def _cloud(environ: Mapping[str, str]) -> str | None:
@@ -84,6 +79,6 @@ def _cloud(environ: Mapping[str, str]) -> str | None:
         try:
             if (Path(folder) / row.file).read_text(errors="replace").strip().startswith(row.begins):
                 return name
-        except OSError:  # absent on this machine
+        except OSError:  # not told on this machine
             continue
     return None

@@ -1,10 +1,10 @@
-"""Wrapper that retries the transient errors of a store (tenacity), with the same contract."""
+"""Any store, with the passing errors of one tried again (tenacity). Same verbs, same laws."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from supervisor.core.ports import FileDigest, FolderEntry, Store, StoreError, StoreTraits
+from supervisor.core.ports import Entry, Measured, Store, StoreError, Traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,43 +14,41 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ATTEMPTS = 4
 WAIT_S_MAX = 2.0
-TRANSIENT_KINDS = frozenset({"unreadable", "gone"})
+PASSING = frozenset({"unreadable", "gone"})
 
 
 class RetryingStore:
-    """Retries reads. Writes are not retried: only the caller knows the effect of a repeated write.
+    """Tries reads again, because an error may pass; writes are left to the caller, who knows what a repeat means.
 
-    Args:
-        inner: the store.
-        timeout_s: shortest time for which an unreadable file is retried (a drive's download quota recovers).
+    ``patience_s``: how long at least what cannot be read is tried again (a drive's download quota comes back).
     """
 
-    def __init__(self, inner: Store, timeout_s: float = 0.0) -> None:
-        self.inner, self.timeout_s = inner, timeout_s
-        self.traits: StoreTraits = inner.traits
+    def __init__(self, inner: Store, patience_s: float = 0.0) -> None:
+        self.inner, self.patience_s = inner, patience_s
+        self.traits: Traits = inner.traits
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Names that listings left out because they are neither files nor folders."""
+        """What listings so far left out, because it is neither a file nor a folder."""
         return frozenset(getattr(self.inner, "left_out", ()))
 
-    def list(self, folder: str) -> Sequence[FolderEntry]:
-        """List, with retries."""
-        return self._retry(lambda: self.inner.list(folder))
+    def list(self, folder: str) -> Sequence[Entry]:
+        """List, trying again."""
+        return self._again(lambda: self.inner.list(folder))
 
     def read(self, path: str) -> bytes:
-        """Read, with retries."""
-        return self._retry(lambda: self.inner.read(path))
+        """Read, trying again."""
+        return self._again(lambda: self.inner.read(path))
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
-        """Copy to the local disk, with retries."""
-        return self._retry(lambda: self.inner.pull(path, local, algorithm, link=link))
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+        """Copy to the local disk, trying again."""
+        return self._again(lambda: self.inner.pull(path, local, algorithm, link=link))
 
     def create(self, path: str, body: bytes) -> None:
         """Create, once."""
         self.inner.create(path, body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy into the store, once."""
         return self.inner.push(local, path, algorithm, link=link)
 
@@ -63,36 +61,36 @@ class RetryingStore:
         return self.inner.sweep(folder)
 
     def evidence(self, path: str) -> str:
-        """Check the evidence, with retries."""
-        return self._retry(lambda: self.inner.evidence(path))
+        """Ask for the evidence, trying again."""
+        return self._again(lambda: self.inner.evidence(path))
 
     def free_bytes(self) -> int | None:
-        """Return the free bytes, with retries."""
-        return self._retry(self.inner.free_bytes)
+        """Ask for the room, trying again."""
+        return self._again(self.inner.free_bytes)
 
-    def _retry(self, act: Callable[[], T]) -> T:
+    def _again(self, act: Callable[[], T]) -> T:
         try:
             return act()
         except StoreError as error:
-            if not _is_transient(error):
+            if not _passing(error):
                 raise
-        # imported only after a first failure, to keep a normal start fast
+        # imported only after a first failure, because a good start should not pay for it
         from tenacity import Retrying, retry_if_exception, wait_exponential
 
         policy = Retrying(
-            stop=self._should_stop,
+            stop=self._enough,
             wait=wait_exponential(multiplier=0.1, max=WAIT_S_MAX),
-            retry=retry_if_exception(_is_transient),
+            retry=retry_if_exception(_passing),
             reraise=True,
         )
         return policy(act)
 
-    def _should_stop(self, state: RetryCallState) -> bool:
+    def _enough(self, state: RetryCallState) -> bool:
         failed = state.outcome.exception() if state.outcome else None
         unreadable = isinstance(failed, StoreError) and failed.kind == "unreadable"
-        within_timeout = unreadable and (state.seconds_since_start or 0.0) < self.timeout_s
-        return state.attempt_number >= ATTEMPTS and not within_timeout
+        patient = unreadable and (state.seconds_since_start or 0.0) < self.patience_s
+        return state.attempt_number >= ATTEMPTS and not patient
 
 
-def _is_transient(error: BaseException) -> bool:
-    return type(error) is StoreError and error.kind in TRANSIENT_KINDS
+def _passing(error: BaseException) -> bool:
+    return type(error) is StoreError and error.kind in PASSING

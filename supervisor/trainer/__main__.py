@@ -1,4 +1,4 @@
-"""``python -m supervisor.trainer SCRIPT ARGS…``: runs a script under a supervisor."""
+"""``python -m supervisor.trainer SCRIPT ARGS…``: the script under a supervisor."""
 
 from __future__ import annotations
 

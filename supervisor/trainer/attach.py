@@ -1,4 +1,4 @@
-"""attach(): one call that restores a training script and starts its checkpoints."""
+"""attach(): one call that makes a training script survive its machines."""
 
 from __future__ import annotations
 
@@ -9,186 +9,154 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import hardware
 from supervisor.core.errors import UsageError, UserError
-from supervisor.core.wire.messages import Hello, Restored, TrainerNote
-from supervisor.trainer import adapters, clock, standalone
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.adapters import device_changes
-from supervisor.trainer.adapters.device_changes import DEVICE, FRAMEWORK, PYTHON
-from supervisor.trainer.process import signals, version_check
-from supervisor.trainer.process.own_packages import make_xxhash_importable
-from supervisor.trainer.process.seeding import SEED
+from supervisor.core.hardware import DEVICE, FRAMEWORK, PYTHON
+from supervisor.core.messages import Hello, Note, Restored
+from supervisor.trainer import alone, clock, frameworks, life, rng, signals, versions
+from supervisor.trainer.folder import DamagedError, Opened, open_folder
+from supervisor.trainer.own_packages import make_xxhash_importable
 from supervisor.trainer.run import Run
-from supervisor.trainer.save.checkpoint_folder import DamagedError, OpenCheckpoint, open_folder
-from supervisor.trainer.save.saver import Saver
-from supervisor.trainer.state import rng
-from supervisor.trainer.state.capture import AttachedState
-from supervisor.trainer.steps.section_timer import SectionTimer
+from supervisor.trainer.saver import Saver
+from supervisor.trainer.sections import Sections
+from supervisor.trainer.seeding import SEED
+from supervisor.trainer.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from supervisor.trainer.context import TrainerContext
+    from supervisor.trainer.life import Life
 
 __all__ = ["Run", "attach", "resume_step"]
 
-HASH_SEED, RNG_DIGESTS = "PYTHONHASHSEED", "drawn"  # keys in a checkpoint's made_by, beside SEED
+HASH_SEED, DRAWN = "PYTHONHASHSEED", "drawn"  # keys of what a checkpoint says of its maker, beside SEED
 
 
 def attach(**attached: Any) -> Run:
-    """Restore the named objects if there is a checkpoint, and return the run that saves them.
+    """Restore the named objects if there is a checkpoint, and return the run that keeps them.
 
-    Anything with ``state_dict()`` and ``load_state_dict()`` may be attached. Random generators are saved without being named.
-
-    Args:
-        attached: the objects to save, by name: ``attach(model=model, optimizer=optimizer, data=loader)``. The names stand in
-            the checkpoint, so that a resume needs the same ones.
-
-    Returns:
-        The run: iterate ``run.steps(total)``, and log with ``run.log(loss=loss)``.
-
-    Raises:
-        UnsupportedStateError: an object's state cannot be saved exactly, or does not fit the checkpoint.
-        UsageError: the script called ``attach()`` before.
+    Anything with ``state_dict()`` and ``load_state_dict()`` may be attached; random generators are kept without asking.
+    RefusedError names what cannot be kept exactly.
     """
-    context = trainer_context.current()
-    if context.run is not None:
+    here = life.here()
+    if here.run is not None:
         raise UsageError("supervisor.attach() was called twice", "attach everything in one call")
-    sections = SectionTimer(clock.now_s)
-    context.connect()
-    version_check.check_loaded(context.warn)
-    make_xxhash_importable(context.settings.packages)
-    state = AttachedState(attached)
-    made_by = context.made_by = {PYTHON: platform.python_version(), **adapters.described(state.frameworks)}
-    made_by |= _initial_rng_record(context, state)
+    sections = Sections(clock.now_s)
+    here.connect()
+    versions.check_loaded(here.warn)
+    make_xxhash_importable(here.settings.packages)
+    state = State(attached)
+    made_by = here.made_by = {PYTHON: platform.python_version(), **frameworks.described(state.frameworks)}
+    made_by |= _beginning(here, state)
     saver = Saver(
-        context.settings.staging,
-        context.settings.attempt,
-        clock.now_s,
-        context.send,
-        lambda: (sections.laps, sections.lapped_s),
+        here.settings.staging, here.settings.attempt, clock.now_s, here.say, lambda: (sections.laps, sections.lapped_s)
     )
-    run = Run(context, state, saver, sections, clock.now_s)
-    hello = Hello(os.getpid(), context.settings.attempt, True, made_by[FRAMEWORK], made_by[DEVICE])
-    context.attach(run, hello)
-    _restore(context, run, state, sections)
-    if not context.settings.supervised:
-        saver.after_staged = standalone.keep_newest
-    numbers = (signal.SIGTERM,) if context.settings.supervised else (signal.SIGTERM, signal.SIGINT)
-    signals.listen(run.on_signal, numbers)
-    atexit.register(_at_exit, context, run, os.getpid())
+    run = Run(here, state, saver, sections, clock.now_s)
+    hello = Hello(os.getpid(), here.settings.attempt, True, made_by[FRAMEWORK], made_by[DEVICE])
+    here.attach(run, hello)
+    _restore(here, run, state, sections)
+    if not here.settings.supervised:
+        saver.after_staged = alone.keep_newest
+    told = (signal.SIGTERM,) if here.settings.supervised else (signal.SIGTERM, signal.SIGINT)
+    signals.listen(run.told_by_signal, told)
+    atexit.register(_at_exit, here, run, os.getpid())
     return run
 
 
 def resume_step() -> int:
-    """Return the step that attach() will resume from, 0 for a run that begins.
+    """Return the step that attach() will go on from, 0 for a run that begins: for a script that builds by it.
 
-    A script that builds its objects by the step calls this first. For example, it builds a layer that is unfrozen at step
-    1,000, or a parameter group that is added there, before attach().
+    So a layer that is unfrozen at step 1,000, or a parameter group that is added there, is built before attach().
     """
-    context = trainer_context.current()
-    if context.run is not None:
-        return context.run.first_step
-    folders = (
-        [context.settings.checkpoint]
-        if context.settings.supervised
-        else standalone.newest_first(context.settings.staging)
-    )
+    here = life.here()
+    if here.run is not None:
+        return here.run.first_step
+    folders = [here.settings.checkpoint] if here.settings.supervised else alone.newest_first(here.settings.staging)
     for folder in filter(None, folders):
         try:
             return open_folder(folder).step
         except DamagedError:
-            if context.settings.supervised:
+            if here.settings.supervised:
                 raise
     return 0
 
 
-def _restore(context: TrainerContext, run: Run, state: AttachedState, sections: SectionTimer) -> None:
-    started_s = clock.now_s()
+def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
+    began_s = clock.now_s()
     with sections.within("restore"):
-        context.wake()
-        opened = _restore_newest(context, state)
-        context.notice(state)
-    run.scale_learning_rates(opened.manifest.made_by if opened is not None else {})
+        here.wake()
+        opened = _restored(here, state)
+        here.notice(state)
+    run.slow_down(opened.manifest.made_by if opened is not None else {})
     if opened is None:
         return
-    run.set_resumed(opened.step)
-    _warn_if_rng_differs(context, state, opened.manifest.made_by)
-    for message in device_changes.changes(opened.manifest.made_by, context.made_by):
-        context.send(TrainerNote("warning", message))
-    if context.settings.supervised:
-        context.send(Restored(opened.step, clock.now_s() - started_s))
+    run.resume_at(opened.step)
+    _compare_with_beginning(here, state, opened.manifest.made_by)
+    for words in hardware.changes(opened.manifest.made_by, here.made_by):
+        here.say(Note("warning", words))
+    if here.settings.supervised:
+        here.say(Restored(opened.step, clock.now_s() - began_s))
     else:
-        context.send(TrainerNote("info", f"resumed after step {opened.step} from {opened.folder}"))
+        here.say(Note("info", f"resumed after step {opened.step} from {opened.folder}"))
 
 
-def _initial_rng_record(context: TrainerContext, state: AttachedState) -> dict[str, str]:
-    """Return the random state before attach(), as checkpoints record it: seeds, and digests of the generators."""
+def _beginning(here: Life, state: State) -> dict[str, str]:
+    """Return what checkpoints are to say of the chance that the script had before it called attach() first."""
     found = {HASH_SEED: os.environ[HASH_SEED]} if os.environ.get(HASH_SEED) else {}
-    if context.seed is not None:
-        found |= {SEED: str(context.seed), RNG_DIGESTS: rng.digests_text(rng.digests(state.frameworks))}
+    if here.seed is not None:
+        found |= {SEED: str(here.seed), DRAWN: rng.as_word(rng.digests(state.frameworks))}
     return found
 
 
-def _warn_if_rng_differs(context: TrainerContext, state: AttachedState, before: Mapping[str, str]) -> None:
-    """Warn if random numbers or the order of sets differ from the run's beginning, and keep the original record."""
-    seed, now = before.get(HASH_SEED), context.made_by.get(HASH_SEED, "not set")
+def _compare_with_beginning(here: Life, state: State, before: Mapping[str, str]) -> None:
+    """Say what was drawn, or is ordered, otherwise than when the run began; what checkpoints say of that stays."""
+    seed, now = before.get(HASH_SEED), here.made_by.get(HASH_SEED, "not set")
     if seed is not None and seed != now:
-        message = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
-        context.send(TrainerNote("warning", f"{message}; start with {HASH_SEED}={seed} to have it as before"))
+        words = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
+        here.say(Note("warning", f"{words}; start with {HASH_SEED}={seed} to have it as before"))
     if SEED not in before:
         return  # an earlier version made it, or a script on its own
-    if context.seed is not None and (
-        message := rng.draw_difference(before.get(RNG_DIGESTS, ""), rng.digests(state.frameworks))
-    ):
-        context.send(TrainerNote("warning", message))
-    context.made_by.update({name: before[name] for name in (SEED, RNG_DIGESTS) if name in before})
+    if here.seed is not None and (words := rng.drawn_otherwise(before.get(DRAWN, ""), rng.digests(state.frameworks))):
+        here.say(Note("warning", words))
+    here.made_by.update({name: before[name] for name in (SEED, DRAWN) if name in before})
 
 
-def _restore_newest(context: TrainerContext, state: AttachedState) -> OpenCheckpoint | None:
-    """Restore the newest valid checkpoint and return it; None if there is none.
-
-    A damaged one is reported and set aside.
-    """
-    if context.settings.checkpoint is not None:
-        return _restore_from(context, state, context.settings.checkpoint)
+def _restored(here: Life, state: State) -> Opened | None:
+    """Put the newest checkpoint back and return it; None if there is none. What is damaged is told and passed over."""
+    if here.settings.checkpoint is not None:
+        return _put_back(here, state, here.settings.checkpoint)
     damaged: DamagedError | None = None
-    for folder in () if context.settings.supervised else standalone.newest_first(context.settings.staging):
+    for folder in () if here.settings.supervised else alone.newest_first(here.settings.staging):
         try:
-            return _restore_from(context, state, folder)
+            return _put_back(here, state, folder)
         except DamagedError as error:
             damaged = error
-            context.send(TrainerNote("warning", f"{error.what}; set aside, trying the one before"))
-            standalone.set_aside(folder)
-    if damaged is not None or (
-        not context.settings.supervised and standalone.has_only_damaged(context.settings.staging)
-    ):
+            here.say(Note("warning", f"{error.what}; set aside, trying the one before"))
+            alone.set_aside(folder)
+    if damaged is not None or (not here.settings.supervised and alone.has_only_damaged(here.settings.staging)):
         raise UserError(
-            f"no checkpoint in {context.settings.staging} is whole",
+            f"no checkpoint in {here.settings.staging} is whole",
             "look at the damaged- folders there; remove them to begin again at step 0",
         ) from damaged
-    if context.settings.base_step:
+    if here.settings.base_step:
         raise UserError(
-            f"this run is at step {context.settings.base_step:,} by files that the script saved itself: attach() cannot read those",
+            f"this run is at step {here.settings.base_step:,} by files that the script saved itself: attach() cannot read those",
             "start it under another --name, or without attach() as before",
         )
-    state.capture()  # rejects now what could not be saved later
+    state.captured()  # refuses now what could not be saved later
     return None
 
 
-def _restore_from(context: TrainerContext, state: AttachedState, folder: Path) -> OpenCheckpoint:
+def _put_back(here: Life, state: State, folder: Path) -> Opened:
     opened = open_folder(folder)
     state.materialise()
-    for message in state.restore(opened):
-        context.send(TrainerNote("warning", message))
+    for word in state.restore(opened):
+        here.say(Note("warning", word))
     return opened
 
 
-def _at_exit(context: TrainerContext, run: Run, owner_pid: int) -> None:
-    """Save at the end of a script that left its loop early.
-
-    After an error nothing is saved, because the state may be wrong.
-    """
-    if os.getpid() == owner_pid and not context.failed and getattr(sys, "last_value", None) is None:
+def _at_exit(here: Life, run: Run, owner: int) -> None:
+    """Save at the end of a script that left its loop early; not after an error, whose state nobody wants."""
+    if os.getpid() == owner and not here.failed and getattr(sys, "last_value", None) is None:
         run.close()

@@ -1,4 +1,4 @@
-"""The only clock reader on the trainer's side."""
+"""The one place where the script's side reads a clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the user's script as ``__main__``, as plain Python would, and reports to the supervisor how it ended."""
+"""Runs the user's script as ``__main__``, as plain Python would, and tells the supervisor how it ended."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED, INTERRUPTED, SUCCEEDED, USAGE, SetupError, UserError
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.process import script_end, seeding
+from supervisor.trainer import ends, life, seeding
 
 if TYPE_CHECKING:
-    from supervisor.trainer.context import TrainerContext
+    from supervisor.trainer.life import Life
 
 
 def main(arguments: list[str]) -> int:
-    """Run the script and return its exit code. SystemExit passes through, so that Python prints its usual message."""
+    """Return the exit code of the script; SystemExit passes through, so that Python prints what it always prints."""
     if not arguments:
         print("usage: python -m supervisor.trainer SCRIPT [ARGS…]", file=sys.stderr)
         return USAGE
@@ -28,54 +27,54 @@ def main(arguments: list[str]) -> int:
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         # because Slurm sends its notice to every process of a job step, and it is the supervisor's to act on it
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    context = trainer_context.current()
+    here = life.here()
     try:
-        context.seed = seeding.begin(context.settings.checkpoint)
-        _install_hooks(context)
-        context.connect()
-        _run_script(arguments[0], context.settings.module)
-        if context.settings.auto_attach and context.unmodified_script is not None:
-            from supervisor.trainer.hooks import auto_attach
+        here.seed = seeding.begin(here.settings.checkpoint)
+        _watch(here)
+        here.connect()
+        _execute(arguments[0], here.settings.module)
+        if here.settings.attach and here.unattached is not None:
+            from supervisor.trainer.hooks import attaching
 
-            auto_attach.warn_if_unused(context.unmodified_script)
+            attaching.unused(here.unattached)
     except SystemExit as ended:
-        if context.forked:
+        if here.forked:
             raise
-        context.failed = ended.code not in {None, SUCCEEDED}
-        if not context.failed:
-            _finish(context, ended)
-        elif exit_failure := script_end.exit_failure(context, ended):
-            context.send_final(exit_failure)
-        context.flush()
+        here.failed = ended.code not in {None, SUCCEEDED}
+        if not here.failed:
+            _finish(here, ended)
+        elif chosen := ends.chosen(here, ended):
+            here.say_last(chosen)
+        here.flush()
         raise
     except KeyboardInterrupt as error:
-        context.failed = True
+        here.failed = True
         _print_traceback(error)
         return INTERRUPTED
     except BaseException as error:  # noqa: BLE001  # because the supervisor must hear of every way a script can end
-        return _report_error(context, error)
-    _finish(context)
+        return _report(here, error)
+    _finish(here)
     return SUCCEEDED
 
 
-def _install_hooks(context: TrainerContext) -> None:
-    if context.settings.supervised and context.settings.hooks:
+def _watch(here: Life) -> None:
+    if here.settings.supervised and here.settings.hooks:
         from supervisor.trainer import hooks
-        from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
+        from supervisor.trainer.hooks.unattached import Unattached
 
-        script = UnmodifiedScript(context)
-        context.watch(script)
+        script = Unattached(here)
+        here.watch(script)
         hooks.install(script)
 
 
-def _run_script(script: str, module_name: str = "") -> None:
-    """Do what ``python SCRIPT`` does. The module has no spec, so that multiprocessing finds the script by its file.
+def _execute(script: str, named: str = "") -> None:
+    """Do what ``python SCRIPT`` does; the module has no spec, so that multiprocessing finds the script by its file.
 
-    With ``module_name``, the module of this name runs instead, and the script is its file.
+    ``named``: the module of this name is run instead, whose file the script is.
     """
     path = Path(script)
-    if module_name:
-        _run_module(module_name, path)
+    if named:
+        _execute_module(named, path)
         return
     try:
         source = path.read_bytes()
@@ -91,7 +90,7 @@ def _run_script(script: str, module_name: str = "") -> None:
     exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # the user's own script
 
 
-def _run_module(name: str, file: Path) -> None:
+def _execute_module(name: str, file: Path) -> None:
     """Do what ``python -m NAME`` does in the folder from which the module is found; ``file`` is the module's."""
     parts = name.split(".")
     up = len(parts) if file.name == "__main__.py" and parts[-1] != "__main__" else len(parts) - 1
@@ -117,25 +116,25 @@ def _run_module(name: str, file: Path) -> None:
     exec(code, module.__dict__)  # noqa: S102  # the user's own module
 
 
-def _finish(context: TrainerContext, ended: SystemExit | None = None) -> None:
-    if context.stopped or context.forked:
+def _finish(here: Life, ended: SystemExit | None = None) -> None:
+    if here.stopped or here.forked:
         return
-    if context.run is not None:
-        context.run.close()
-    context.send_final(script_end.outcome_message(context, ended))
+    if here.run is not None:
+        here.run.close()
+    here.say_last(ends.word(here, ended))
 
 
-def _report_error(context: TrainerContext, error: BaseException) -> int:
-    context.failed = True
+def _report(here: Life, error: BaseException) -> int:
+    here.failed = True
     if isinstance(error, UserError):
         print(f"{error.what}\n{error.hint}", file=sys.stderr)
     else:
         _print_traceback(error)
-    if context.forked:
+    if here.forked:
         return FAILED
-    if context.run is not None:
-        context.run.flush_on_error(error)
-    context.send_final(script_end.failure_message(context, error))
+    if here.run is not None:
+        here.run.look_back(error)
+    here.say_last(ends.failure(here, error))
     return error.exit_code if isinstance(error, UserError) else FAILED
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.checkpoint.manifest import Candidate, CheckpointId, Validity
-from supervisor.core.humanize import duration
-from supervisor.views.formatting import size
+from supervisor.core.checkpoint import CheckpointId, Found, Verdict
+from supervisor.core.spoken import duration
 from supervisor.views.table import rows
+from supervisor.views.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +27,11 @@ PROOFS = {
     "flush": "all sent when its session ended",
     "end": "named by its session's end",
 }
-_WORDS = {Validity.BROKEN: "damaged", Validity.NEWER: "of a newer version"}
+_WORDS = {Verdict.BROKEN: "damaged", Verdict.NEWER: "of a newer version"}
 
 
 class Row(Protocol):
-    """One line of the list (``engine.run_catalog.checkpoint_admin.CheckpointRow``)."""
+    """One line of the list (``engine.catalogue.Row``)."""
 
     @property
     def id(self) -> CheckpointId: ...
@@ -61,17 +61,17 @@ def table(found: Sequence[Row], now_wall_s: float) -> list[str]:
 
 
 def legend(found: Sequence[Row]) -> list[str]:
-    """Return a line that explains the shown states."""
+    """Return a line that explains the states that are shown."""
     seen = {row.state for row in found}
     words = [f"{_STATES[state]}: {means}" for state, means in _MEANINGS.items() if state in seen]
     return [f"  {'; '.join(words)}"] if words else []
 
 
 def plain(row: Row) -> dict[str, Any]:
-    """Return a row for JSON; unknown values are null."""
+    """Return a row as JSON prints it; unknown is null."""
     return {
         "step": row.id.step,
-        "session": row.id.generation,
+        "session": row.id.epoch,
         "writer": row.id.writer,
         "state": row.state,
         "evidence": row.evidence,
@@ -86,24 +86,24 @@ def plain(row: Row) -> dict[str, Any]:
 
 
 def proof(evidence: str) -> str:
-    """Return the text of the evidence. If a checkpoint's files have different evidence, all are named."""
+    """Say what proves a checkpoint safe. Where its files had different proofs, all are said."""
     return ", ".join(PROOFS.get(each, each) for each in evidence.split("+"))
 
 
-def verdict(found: Candidate, evidence: str = "", why: str = "") -> str:
-    """Return a line on one re-read and re-hashed checkpoint: its evidence, or why there is none."""
-    if found.verdict is not Validity.WHOLE:
+def verdict(found: Found, evidence: str = "", why: str = "") -> str:
+    """Return a line on one checkpoint that was read and hashed anew: what proves it safe, or why nothing does."""
+    if found.verdict is not Verdict.WHOLE:
         return f"{found.id}: {_word(found)}: {found.why}"
     means = [each for each in (proof(evidence) if evidence else "", why) if each]
     length = size(found.manifest.bytes) if found.manifest else "?"
     return "; ".join((f"{found.id}: verified ({length})", *means))
 
 
-def plain_verdict(found: Candidate, evidence: str | None = None) -> dict[str, Any]:
-    """Return the same for JSON. ``evidence``: the evidence found by this verification."""
+def plain_verdict(found: Found, evidence: str | None = None) -> dict[str, Any]:
+    """Return the same for JSON. ``evidence``: what proves it safe, as far as this verification could tell."""
     return {
         "step": found.id.step,
-        "session": found.id.generation,
+        "session": found.id.epoch,
         "writer": found.id.writer,
         "verdict": _word(found),
         "problem": found.why or None,
@@ -112,15 +112,15 @@ def plain_verdict(found: Candidate, evidence: str | None = None) -> dict[str, An
     }
 
 
-def summary(found: Sequence[Candidate]) -> str:
-    """Return the numbers of intact and of damaged checkpoints."""
+def summary(found: Sequence[Found]) -> str:
+    """Return how many are as they were written and how many are not."""
     if not found:
         return "no checkpoint yet"
-    words = ["verified" if each.verdict is Validity.WHOLE else _word(each) for each in found]
+    words = ["verified" if each.verdict is Verdict.WHOLE else _word(each) for each in found]
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
 
 
-def _word(found: Candidate) -> str:
+def _word(found: Found) -> str:
     return "unknown" if found.verdict is None else _WORDS.get(found.verdict, str(found.verdict))
 
 
@@ -129,16 +129,16 @@ def _cells(row: Row, now_wall_s: float) -> tuple[str, ...]:
     pinned = "" if not row.pinned or reason == "pinned" else "pinned; "
     return (
         f"{row.id.step:,}",
-        str(row.id.generation),
+        str(row.id.epoch),
         "" if row.bytes is None else size(row.bytes),
         _ago(row.made_wall_s, now_wall_s),
         _STATES.get(row.state, row.state),
-        _verified_text(row, now_wall_s),
+        _proved(row, now_wall_s),
         f"{pinned}{reason}",
     )
 
 
-def _verified_text(row: Row, now_wall_s: float) -> str:
+def _proved(row: Row, now_wall_s: float) -> str:
     if row.evidence:
         when = _ago(row.proved_wall_s, now_wall_s)
         return f"{proof(row.evidence)}{when and ', '}{when}"

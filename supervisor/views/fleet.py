@@ -1,4 +1,4 @@
-"""Output of `launch`: the serving machine, the run's progress, the step safe on this computer, and a table at the end."""
+"""What `launch` shows: which machine serves, how far the run is, what is safe on this computer; and at the end what each brought."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core import shell_commands
-from supervisor.core.escape import shown
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.state import GIVEN_BACK, LEFT
-from supervisor.core.fleet.waiting import spent, state_text
-from supervisor.core.humanize import duration
-from supervisor.core.wire.journal_codec import to_plain
+from supervisor.core import fleet_words as fw
+from supervisor.core import program
+from supervisor.core.codec import to_plain
+from supervisor.core.fleet_state import LEFT
+from supervisor.core.fleet_waiting import spent, spoken_state
+from supervisor.core.shown import shown
+from supervisor.core.spoken import duration
 from supervisor.views import table
-from supervisor.views.async_stream import Lines
 from supervisor.views.bottom import Bottom
-from supervisor.views.formatting import fitted, last_good, nan_text
+from supervisor.views.lines import Lines
+from supervisor.views.words import fitted, last_good, nan_since
 from supervisor.views.wrapping import (
     CYAN,
     DIM,
@@ -36,73 +36,66 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from supervisor.core.clock import Instant
-    from supervisor.core.fleet.state import Fleet, FleetPolicy, MachineService
+    from supervisor.core.fleet_state import Fleet, Life, Policy
+    from supervisor.core.instant import Instant
 
 NAME = "[fleet] "
 INDENT = " " * len(NAME)
 PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 1.0
-_END_WORDS = {GIVEN_BACK: "released"}  # the journal keeps the old word
 
 
-class FleetScreen(Protocol):
-    """Shows a fleet; no call waits for its reader."""
+class Screen(Protocol):
+    """Shows a fleet to somebody; no call waits for them."""
 
-    def started(self, fleet: Fleet) -> None: ...
-    def notify(self, notification: fw.Report) -> None: ...
-    def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
+    def begins(self, fleet: Fleet) -> None: ...
+    def said(self, said: fw.Say) -> None: ...
+    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
     def close(self) -> None: ...
 
 
-def choose(place: str, policy: FleetPolicy, *, json_lines: bool, out: TextIO | None = None) -> FleetScreen:
-    """Return JSON lines if requested, else text: one line redrawn on a terminal, plain lines elsewhere."""
+def choose(place: str, policy: Policy, *, json_lines: bool, out: TextIO | None = None) -> Screen:
+    """Return JSON lines where asked for, else words: one line that is rewritten on a terminal, plain lines elsewhere."""
     out = out or sys.stdout
     lines = Lines(out)
     if json_lines:
-        return FleetJsonScreen(lines)
+        return JsonScreen(lines)
     if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return FleetTextScreen(lines, place, policy)
-    return FleetTextScreen(lines, place, policy, Bottom(lines, lambda: columns_of(out), colours=has_colours(out)))
+        return WordScreen(lines, place, policy)
+    return WordScreen(lines, place, policy, Bottom(lines, lambda: columns_of(out), colours=has_colours(out)))
 
 
-class FleetTextScreen:
-    """Text; progress every second on a terminal (``bottom``), else every half minute."""
+class WordScreen:
+    """Words; progress every second on a terminal (``bottom``), else every half minute."""
 
-    def __init__(self, out: Lines, place: str, policy: FleetPolicy, bottom: Bottom | None = None) -> None:
+    def __init__(self, out: Lines, place: str, policy: Policy, bottom: Bottom | None = None) -> None:
         self._out, self._place, self._policy, self._bottom = out, place, policy, bottom
         self._shown_s = 0.0
         self._trouble = ""
 
-    def started(self, fleet: Fleet) -> None:
-        """Print the limits of the machines, and the state left by earlier controllers."""
+    def begins(self, fleet: Fleet) -> None:
+        """Say what holds for the machines, and what earlier controllers left."""
         policy = self._policy
-        machines_text = (
-            "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
-        )
-        bounds = [f"{machines_text}, at most {policy.machines_max} in this launch, {policy.machines_per_day_max} a day"]
+        whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
+        bounds = [f"{whose}, at most {policy.machines_max} in this launch, {policy.a_day} a day"]
         bounds += ["only with a positive balance of units"] if policy.paid else []
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
         self._write(f"machines on {self._place}: {', '.join(bounds)}; no keep-alive")
         if fleet.machine is not None:
             self._write(f"an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
 
-    def notify(self, notification: fw.Report) -> None:
-        """Print the message, and its hint below."""
-        mark = "" if notification.level == "info" else f"{notification.level}: "
-        self._write(
-            f"{mark}{shown(notification.message)}",
-            shown(shell_commands.expanded(notification.hint)),
-            notification.level,
-        )
+    def said(self, said: fw.Say) -> None:
+        """Print the words, and under them what to do."""
+        mark = "" if said.level == "info" else f"{said.level}: "
+        self._write(f"{mark}{shown(said.words)}", shown(program.expanded(said.hint)), said.level)
 
-    def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
-        """Print the line when it is due."""
-        if not isinstance(event, fw.MachinePolled):
+    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
+        """Print the line when it is time."""
+        if not isinstance(event, fw.Polled):
             return
-        if event.error and event.error != self._trouble:
-            self._write(f"warning: {shown(event.error)}", level="warning")
-        self._trouble = event.error
+        if event.trouble and event.trouble != self._trouble:
+            self._write(f"warning: {shown(event.trouble)}", level="warning")
+        self._trouble = event.trouble
         every_s = LIVE_EVERY_S if self._bottom else PLAIN_EVERY_S
         if now.mono_s - self._shown_s < every_s:
             return
@@ -110,10 +103,10 @@ class FleetTextScreen:
         if self._bottom is None:
             self._out.write(f"{shown(line(fleet, event, now))}\n")
         else:
-            self._bottom.draw(shown(line(fleet, event, now, self._bottom.room())), YELLOW if event.error else GREEN)
+            self._bottom.draw(shown(line(fleet, event, now, self._bottom.room())), YELLOW if event.trouble else GREEN)
 
     def close(self) -> None:
-        """Leave the last state of the line on the screen, and wait a short time until everything is shown."""
+        """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
         if self._bottom is not None:
             self._bottom.close()
         else:
@@ -125,128 +118,113 @@ class FleetTextScreen:
             return
         below = f"\n{self._bottom.painted(INDENT + hint, DIM)}" if hint else ""
         colour = {"info": CYAN, "warning": YELLOW}.get(level, RED)
-        self._bottom.print_above(f"{self._bottom.painted(NAME + words, colour)}{below}")
+        self._bottom.above(f"{self._bottom.painted(NAME + words, colour)}{below}")
 
 
-class FleetJsonScreen:
+class JsonScreen:
     """Events as JSON lines."""
 
     def __init__(self, out: Lines) -> None:
         self._out = out
 
-    def started(self, fleet: Fleet) -> None:
-        """Print nothing: no event has happened yet."""
+    def begins(self, fleet: Fleet) -> None:
+        """Nothing has happened yet."""
 
-    def notify(self, notification: fw.Report) -> None:
-        """Print the event."""
-        self._print(notification)
-
-    def update(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
+    def said(self, said: fw.Say) -> None:
         """Print it."""
-        if not isinstance(event, fw.PollTimerFired):
+        self._print(said)
+
+    def seen(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
+        """Print it."""
+        if not isinstance(event, fw.Woke):
             self._print(event)
 
     def close(self) -> None:
-        """Wait a short time until everything is shown."""
+        """Wait a moment until everything is shown."""
         self._out.close()
 
     def _print(self, value: Any) -> None:
         self._out.write(json.dumps(to_plain(value), default=str) + "\n")
 
 
-def line(fleet: Fleet, event: fw.MachinePolled, now: Instant, width: int | None = None) -> str:
-    """Return the line: machine, progress, safe step on this computer.
+def line(fleet: Fleet, event: fw.Polled, now: Instant, width: int | None = None) -> str:
+    """Return how it goes: machine, its progress, what is safe here.
 
-    If ``width`` is too small, the least important parts are left out. The step and the safe step stay.
+    Where ``width`` columns do not hold all of it, what matters least is left out; step and what is safe stay.
     """
-    lived = "" if fleet.service is None else f", up {duration(now.wall_s - fleet.service.began_wall_s)}"
+    lived = "" if fleet.life is None else f", up {duration(now.wall_s - fleet.life.began_wall_s)}"
     where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
-    number = len(fleet.machine_history) - fleet.earlier_machines + 1
+    number = len(fleet.lives) - fleet.lives_before + 1
     machine = f"machine {number} ({where}{lived})"
     if width is not None and len(machine) > width // 3:
         machine = f"machine {number}"
-    step, *others = (event.status_line or event.phase or "starting").split(" · ")
+    step, *others = (event.line or event.phase or "starting").split(" · ")
     if event.trained or event.phase == fw.HANDING_OVER:
         done = "all steps are done" if event.trained else "the run has ended there"
-        others = [f"{done}, {event.files_waiting} file{'s' if event.files_waiting != 1 else ''} to fetch"]
+        others = [f"{done}, {event.waiting} file{'s' if event.waiting != 1 else ''} to fetch"]
     parts = [(2, machine), (0, step), *((4 + place, words) for place, words in enumerate(others)), (1, safe(fleet))]
     parts += [(3, words)] if (words := spent(fleet, now)) else []
     return f"{NAME}{fitted(parts, None if width is None else width - len(NAME))}"
 
 
 def safe(fleet: Fleet) -> str:
-    """Return the text on the step that is safe on this computer."""
-    return "nothing safe yet" if fleet.durable_step is None else f"safe on this computer: step {fleet.durable_step:,}"
+    """Return what this computer holds."""
+    return "nothing safe yet" if fleet.safe is None else f"safe on this computer: step {fleet.safe:,}"
 
 
-def print_summary(
-    end: fw.EndController, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
+def say_goodbye(
+    end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
     nan: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Print the end, each machine's progress and cost, and the next commands.
+    """Print how it ended, what each machine brought and cost, and what comes next.
 
-    Args:
-        end: the end of the launch.
-        fleet: the fleet's state.
-        name: the run.
-        store: the option that names the store, or "".
-        json_lines: print JSON.
-        begun: the run is in the store, so that other commands find it.
-        nan: state of a NaN loss as in ``status --json``, or None.
+    ``store``: the option that names it; ``begun``: the run is in it, so that other commands find it; ``nan``: since when its
+    loss is no number, as ``status --json`` prints it.
     """
     if json_lines:
         print(json.dumps(to_plain(end)), flush=True)
         return
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
-        show_error(shown(end.message), shown(end.hint) or "launch again")
-    lines = [] if not fleet.machine_history[fleet.earlier_machines :] else [*machines(fleet)]
-    state = painted_state(state_text(end.state), sys.stdout)
-    lines.append(f"{NAME}{state}: {end.message} · {safe(fleet)} · exit code {end.exit_code}")
+        show_error(shown(end.words), shown(end.hint) or "launch again")
+    lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
+    state = painted_state(spoken_state(end.state), sys.stdout)
+    lines.append(f"{NAME}{state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
-        lines.append(f"{INDENT}{shell_commands.expanded(end.hint)}")
+        lines.append(f"{INDENT}{program.expanded(end.hint)}")
     lines += _next(end, name, store, nan) if begun else []
     show("\n".join(lines))
 
 
-def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:
-    """Return the next commands.
-
-    A run with a NaN loss is not exported from its newest checkpoint, which holds the NaN.
-    """
+def _next(end: fw.End, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:
+    """Return what comes next. A run whose loss is no number is not exported from its newest checkpoint, which holds that."""
     finished = end.state == "SUCCEEDED"
     words = ("checkpoints", name, "export", "latest", "DIR") if finished else ("status", name)
-    lines = [] if finished and nan is not None else [f"{INDENT}{shell_commands.command_of_run(*words, option=store)}"]
+    lines = [] if finished and nan is not None else [f"{INDENT}{program.command_of_run(*words, option=store)}"]
     return [
         *lines,
-        *([] if nan is None else [f"{INDENT}{nan_text(nan)}", f"{INDENT}-> {last_good(nan, name, store)}"]),
+        *([] if nan is None else [f"{INDENT}{nan_since(nan)}", f"{INDENT}-> {last_good(nan, name, store)}"]),
     ]
 
 
 def machines(fleet: Fleet) -> list[str]:
-    """Return a table with each machine of this launch: its time, its progress and its end."""
-    history = fleet.machine_history[fleet.earlier_machines :]
+    """Return a table: each machine of this launch, how long it was there, how far it came, how it ended."""
+    lives = fleet.lives[fleet.lives_before :]
     rows = [
-        [
-            life.machine.name or life.machine.endpoint,
-            _lived(life),
-            _first(life),
-            _reached(life),
-            _END_WORDS.get(life.end, life.end),
-        ]
-        for life in history
+        [life.machine.name or life.machine.endpoint, _lived(life), _first(life), _reached(life), life.end]
+        for life in lives
     ]
-    total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in history)
+    total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in lives)
     units = f", {fleet.units_used:.2f} units used, {fleet.units:,.2f} left" if fleet.units is not None else ""
     head = ["machine", "was there", "first new step after", "safe here", "end"]
     return [
         *(f"{INDENT}{each}" for each in table.rows(head, rows)),
-        f"{INDENT}{len(history)} machine{'s' if len(history) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
-        *(f"{INDENT}{words}" for before, life in pairwise(history) if (words := startup_breakdown(before, life))),
+        f"{INDENT}{len(lives)} machine{'s' if len(lives) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
+        *(f"{INDENT}{words}" for before, life in pairwise(lives) if (words := way(before, life))),
     ]
 
 
-def startup_breakdown(before: MachineService, life: MachineService) -> str:
-    """Return the durations between one machine's last status and the next machine's first new step."""
+def way(before: Life, life: Life) -> str:
+    """Return how long it took from the last status of one machine to the first new step of the next, part by part."""
     first_s, heard_s = life.first_step_wall_s, before.heard_wall_s or before.ended_wall_s
     if first_s is None or heard_s is None:
         return ""
@@ -264,14 +242,14 @@ def startup_breakdown(before: MachineService, life: MachineService) -> str:
     return f"from the last status of the machine before to the first step of {who}: {whole} ({', '.join(parts)})"
 
 
-def _lived(life: MachineService) -> str:
+def _lived(life: Life) -> str:
     return duration((life.ended_wall_s or life.began_wall_s) - life.began_wall_s)
 
 
-def _first(life: MachineService) -> str:
+def _first(life: Life) -> str:
     return "-" if life.first_step_wall_s is None else duration(life.first_step_wall_s - life.began_wall_s)
 
 
-def _reached(life: MachineService) -> str:
-    first, last = life.durable_from, life.durable_step
+def _reached(life: Life) -> str:
+    first, last = life.safe_from, life.safe
     return "-" if last is None else f"step {first or 0:,} to {last:,}"

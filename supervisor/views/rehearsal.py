@@ -1,17 +1,15 @@
-"""Text of a resume test's verdict: bit-exact, or the first differing step, the differences and their likely cause."""
+"""The verdict of a rehearsal in words: bit-exact, or from which step on what differs and what that most likely means."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.engine.resume_test.comparison import Comparison
-
 PATHS_SHOWN = 4
-FILES = "files"  # the compared part of a script that saves by itself
-# Usual names of the attached objects, so that a path can be named by its kind.
+FILES = "files"  # what is compared of a script that saves by itself
+# What people call the attached objects, so that a path can be named by what it is.
 _KINDS = (
     ("data order", ("data", "sampler", "loader", "order", "batches", "position", "dataset")),
     ("random numbers", ("rng", "random", "generator")),
@@ -22,17 +20,48 @@ _KINDS = (
     ("callbacks", ("callback", "stopping", "metric", "best", "history")),
     ("weights", ("model", "net", "weights", "ema")),
 )
-RESTARTS_AT_ZERO = (
+BEGINS_AGAIN = (
     "it read none of them before its first step, or did all of its steps again: after a death all work is lost",
-    'have it resume: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
+    'have it go on: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
 )
-_ALWAYS_SHOWN = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # shown also if absent
+_ASKED_FOR = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
+
+
+class Comparison(Protocol):
+    """What was compared (``engine.rehearsal.Comparison``)."""
+
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def steps(self) -> tuple[int, int]: ...
+    @property
+    def attached(self) -> tuple[str, ...]: ...
+    @property
+    def generators(self) -> tuple[str, ...]: ...
+    @property
+    def differ(self) -> tuple[str, ...]: ...
+    @property
+    def row(self) -> int | None: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def measured(self) -> tuple[str, ...]: ...
+    @property
+    def ahead(self) -> tuple[str, ...]: ...
+    @property
+    def resumed(self) -> tuple[int, ...]: ...
+    @property
+    def anew(self) -> tuple[int, ...]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def files(self) -> int: ...
 
 
 def lines(found: Comparison) -> list[str]:
-    """Return the verdict and the details below it."""
+    """Return the verdict, and under it what led to it."""
     resumed = ", ".join(f"{step:,}" for step in found.resumed) or "nothing"
-    went_on = "files were put back of" if found.anew else "the killed run resumed from"
+    went_on = "files were put back of" if found.anew else "the killed run went on from"
     under = [*parts(found), f"  compared at step {found.steps[0]:,}; {went_on}: {resumed}"]
     if found.measured:
         under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
@@ -42,7 +71,7 @@ def lines(found: Comparison) -> list[str]:
         at = ", ".join(f"{step:,}" for step in found.anew)
         return [
             f"resume fails: the script begins at its first step again; put back were the files of: {at}",
-            *(f"  {words}" for words in RESTARTS_AT_ZERO),
+            *(f"  {words}" for words in BEGINS_AGAIN),
             *under,
         ]
     if found.exact:
@@ -51,13 +80,13 @@ def lines(found: Comparison) -> list[str]:
 
 
 def unprotected(paths: Sequence[str]) -> list[str]:
-    """Return a line on files that were saved outside the copy of the working folder."""
+    """Return a line that names what was saved outside the copy of the working folder."""
     return [f"  saved outside the copy, into your own folders: {_some(paths)}"] if paths else []
 
 
 def parts(found: Comparison) -> list[str]:
-    """Return one line for each part of the state: equal or not, and its content."""
-    names: dict[str, list[str]] = {} if found.attached == (FILES,) else {kind: [] for kind in _ALWAYS_SHOWN}
+    """Return one line for each part of the state: is it the same, and what is in it."""
+    names: dict[str, list[str]] = {} if found.attached == (FILES,) else {kind: [] for kind in _ASKED_FOR}
     for name in found.attached:
         names.setdefault(_kind(name), []).append(name)
     if found.generators:
@@ -65,7 +94,7 @@ def parts(found: Comparison) -> list[str]:
     differ: dict[str, list[str]] = {}
     for path in found.differ:
         differ.setdefault(_kind(path), []).append(path)
-    compared = {
+    told = {
         kind: ("differs", _some(differ[kind])) if kind in differ else ("same" if each else "none", _some(each))
         for kind, each in names.items()
     }
@@ -74,11 +103,11 @@ def parts(found: Comparison) -> list[str]:
         if found.row is None
         else ("differs", f"from step {found.row:,}: {_some(found.columns)}")
     )
-    return [f"  {kind:24}{word:9}{what}".rstrip() for kind, (word, what) in {**compared, "step log": log}.items()]
+    return [f"  {kind:24}{word:9}{what}".rstrip() for kind, (word, what) in {**told, "step log": log}.items()]
 
 
 def reasons(found: Comparison) -> list[str]:
-    """Return the likely causes of a difference and their remedies."""
+    """Return what the difference most likely means and what to do."""
     words = []
     first = min(found.resumed, default=None)
     if found.row is not None and (first is None or found.row < first):
@@ -87,13 +116,11 @@ def reasons(found: Comparison) -> list[str]:
     elif found.row is not None:
         near = max(step for step in found.resumed if step <= found.row)
         where = "exactly where" if near == found.row else f"{found.row - near:,} steps after"
-        words.append(
-            f"it begins {where} the run was resumed: what the script keeps outside attach() started again there"
-        )
+        words.append(f"it begins {where} the run was resumed: what the script keeps outside attach() began anew there")
     elif found.differ and found.rows:
         words.append("every logged value is the same; the state that differs does not show in them yet")
     if found.attached == (FILES,):
-        words.append("it resumes from its own files: what it does not save there, or load from there, starts again")
+        words.append("it resumes from its own files: what it does not save there, or load from there, begins anew")
     elif _kind_of_any(found.attached, "data order") is None:
         words.append("no data order is attached: its position is lost at each resume; attach(…, data=YOUR_SAMPLER)")
     elif any(_kind(path) == "data order" for path in found.differ):

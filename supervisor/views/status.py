@@ -1,15 +1,15 @@
-"""A run's status as a short block of lines, drawn from the values of ``status --json``."""
+"""A run's status as a short block of lines, drawn from the same values that ``status --json`` prints."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import shell_commands
-from supervisor.core.escape import shown
-from supervisor.core.frozen import dataclass
-from supervisor.core.humanize import duration
-from supervisor.views import durability_text
-from supervisor.views.formatting import last_good, nan_text, number, saves_by_itself, state
+from supervisor.core import program
+from supervisor.core.shown import shown
+from supervisor.core.spoken import duration
+from supervisor.core.values import dataclass
+from supervisor.views import safety
+from supervisor.views.words import last_good, nan_since, number, saves_by_itself, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +19,9 @@ METRICS_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Values beside the status: if a session is live, and the next ``commands`` with their ``store``.
+    """What the status alone does not tell: whether a session is at it, and the next ``commands`` with their ``store``.
 
-    ``paint`` colours the words for the state.
+    ``paint``: how the words for the state get their colour.
     """
 
     live: bool = True
@@ -31,10 +31,10 @@ class Live:
 
 
 def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
-    """Return the lines: state, progress, safe step, machine, earlier sessions, next commands."""
+    """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
     first = f"{shown(plain['run'])}: {live_at.paint(shown(state(plain)))} · {shown(headline)}"
     lines = _indented(progress(plain))
-    lines += [*_indented(anomaly_line(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
+    lines += [*_indented(trouble(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
     return [first, *map(shown, lines), *next_commands(live_at.commands)]
@@ -44,8 +44,7 @@ def progress(plain: Mapping[str, Any]) -> str:
     """Return step, rate, time left and metrics in one line; "" before the first step."""
     step, total, rate = plain["step"], plain["total_steps"], plain["steps_per_s"]
     parts = []
-    # else a later checkpoint is safe: the steps are not reported
-    if step or (step == 0 and not plain["checkpoints"]["durable"]):
+    if step or (step == 0 and not plain["checkpoints"]["durable"]):  # else it is safe beyond: nobody tells the steps
         share = f"/{total:,} ({100 * step / total:.0f} %)" if total else ""
         parts.append(f"{plain.get('unit') or 'step'} {step:,}{share}")
     if plain["epoch_of_data"] is not None:
@@ -58,61 +57,51 @@ def progress(plain: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def anomaly_line(plain: Mapping[str, Any]) -> str:
-    """Return the last loss anomaly and the number of rollbacks; "" if there was none."""
+def trouble(plain: Mapping[str, Any]) -> str:
+    """Return how training itself went wrong last, and how often it was gone back from that; "" if it never did."""
     if not plain.get("trouble"):
         return ""
     times = plain["rollbacks"]
-    return f"anomaly: {plain['trouble']}" + (f" · rolled back {times} time{'s' * (times > 1)} so far" if times else "")
+    return f"went wrong: {plain['trouble']}" + (f" · gone back {times} time{'s' * (times > 1)} so far" if times else "")
 
 
 def nan_lines(plain: Mapping[str, Any], store: str = "") -> list[str]:
-    """Return the lines on a NaN loss, and on the last checkpoint before it."""
-    notes = plain.get("nan")
-    return [f"  {nan_text(notes)}", f"    -> {last_good(notes, plain['run'], store)}"] if notes else []
+    """Return that a watched value is no number now, and how to get the last checkpoint from before."""
+    told = plain.get("nan")
+    return [f"  {nan_since(told)}", f"    -> {last_good(told, plain['run'], store)}"] if told else []
 
 
 def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
-    """Return the safe step, the unconfirmed step, the reason and the remedy."""
-    durability = durability_text.of_plain(plain, live=live_at.live)
+    """Return what is safe, what is not, why, and what to do about it."""
+    seen = safety.of_plain(plain, live=live_at.live)
     lines = [f"  {safe(plain, live=live_at.live)}"]
-    waiting = (
-        durability_text.unconfirmed_text(durability)
-        if durability.live
-        else durability_text.unconfirmed_place(durability)
-    )
+    waiting = safety.waiting(seen) if seen.live else safety.lying(seen)
     if waiting:
         lines += [
-            f"  {waiting}{durability_text.store_reason(durability)}",
-            f"    -> {durability_text.remedy(durability, plain['run'], live_at.store)}",
+            f"  {waiting}{safety.because(seen)}",
+            f"    -> {safety.what_to_do(seen, plain['run'], live_at.store)}",
         ]
     return lines
 
 
 def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
-    """Return one line on the safe and the pending step."""
-    durability = durability_text.of_plain(plain, live=live)
-    if (
-        not live
-        and plain["epoch"]
-        and durability.durable is None
-        and durability.pending is None
-        and plain["state"] != "SUCCEEDED"
-    ):
+    """Say in one line what is safe, and what is on its way."""
+    seen = safety.of_plain(plain, live=live)
+    if not live and plain["epoch"] and seen.durable is None and seen.pending is None and plain["state"] != "SUCCEEDED":
         return "nothing safe: the next start begins at step 0"
-    if durability.pending is None or not live or durability_text.unconfirmed_text(durability):
-        return durability_text.safe(durability)
-    how = "written but not safe yet" if durability.written else "on that machine's disk"
-    return f"{durability_text.safe(durability)} ({durability.unit} {durability.pending:,} {how})"
+    if seen.pending is None or not live or safety.waiting(seen):
+        return safety.safe(seen)
+    how = "written but not safe yet" if seen.written else "on that machine's disk"
+    return f"{safety.safe(seen)} ({seen.unit} {seen.pending:,} {how})"
 
 
 def next_commands(commands: Sequence[str]) -> list[str]:
-    """Return the last lines of every verb."""
-    return [f"  next: {shell_commands.called_as()} {command}" for command in commands]
+    """Return the lines that every verb ends with."""
+    return [f"  next: {program.called_as()} {command}" for command in commands]
 
 
 def machine_words(plain: Mapping[str, Any]) -> str:
-    """Return the time of the next save, the expected end of this machine, and its device."""
+    """Return when it saves next, when this machine is expected to end, and what it computes on."""
     parts = []
     if plain["next_save_in_s"] is not None:
         parts.append(f"next save in {duration(plain['next_save_in_s'])}")

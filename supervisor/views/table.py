@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.escape import shown
+from supervisor.core.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def rows(
     heads: Sequence[str], body: Iterable[Sequence[str]], paint: Mapping[int, Callable[[str], str]] | None = None
 ) -> list[str]:
-    """Return the lines of a table. ``paint``: colours the cells of a column below its head."""
+    """Return the lines of a table. ``paint``: how the cells of a column, below its head, get their colours."""
     table = [tuple(map(shown, row)) for row in (heads, *body)]
     widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
     right = [all(_is_number(row[column]) for row in table[1:]) for column in range(len(heads))]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import supervisor
-from supervisor.trainer import loops
+from supervisor.trainer import callbacks
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKE = "import sys; sys.path.insert(0, 'tools'); import api_page; sys.stdout.write(api_page.page())"
@@ -20,5 +20,5 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_public_name_is_on_the_page() -> None:
-    public = {*supervisor.__all__, *loops.ROWS} - {"__version__", "Order"}  # Order is the old name of the sampler
+    public = {*supervisor.__all__, *callbacks.ROWS} - {"__version__", "Order"}  # Order is the old name of the sampler
     assert not {name for name in public if f"\n## `{name}" not in PAGE}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE_PLACE = ROOT / "supervisor" / "core" / "shell_commands.py"
+ONE_PLACE = ROOT / "supervisor" / "core" / "program.py"
 SOURCES = [
     path
     for folder in ("supervisor", "hyperlpr_example", "trainers")
@@ -42,7 +42,7 @@ def written_out(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_file_writes_the_programs_command_line_out(path: Path) -> None:
-    assert not list(written_out(path.read_text())), "build it with supervisor.core.shell_commands"
+    assert not list(written_out(path.read_text())), "build it with supervisor.core.program"
 
 
 @pytest.mark.parametrize(

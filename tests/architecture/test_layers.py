@@ -12,25 +12,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 FAULTS = {
-    "an adapter imports its sibling": (
-        "stores/local/folder.py",
-        "from supervisor.views import formatting as words",
-        "Arrows go down only",
-    ),
-    "the engine imports an adapter": (
-        "engine/loop.py",
-        "from supervisor.stores.local import folder",
-        "Arrows go down only",
-    ),
+    "an adapter imports its sibling": ("stores/folder.py", "from supervisor.views import words", "Arrows go down only"),
+    "the engine imports an adapter": ("engine/loop.py", "from supervisor.stores import folder", "Arrows go down only"),
     "the script's side imports the engine": (
         "trainer/clock.py",
         "from supervisor.engine import loop",
         "Arrows go down",
     ),
     "a new room that no layer names": ("attic.py", '"""Nobody said where this belongs."""', "Arrows go down only"),
-    "the core reads a clock": ("core/policy/save_interval.py", "import time", "The core is pure"),
-    "the core touches the disk": ("core/checkpoint/session_id.py", "import os", "The core is pure"),
-    "the supervisor loads a framework": ("engine/resume/staging.py", "import numpy", "Frameworks live in the training"),
+    "the core reads a clock": ("core/interval.py", "import time", "The core is pure"),
+    "the core touches the disk": ("core/claim.py", "import os", "The core is pure"),
+    "the supervisor loads a framework": ("engine/staged.py", "import numpy", "Frameworks live in the training"),
     "platforms know each other": ("platforms/colab.py", "from supervisor.platforms import kaggle", "Platforms do not"),
 }
 

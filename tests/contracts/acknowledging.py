@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.wire.acks import line
+from supervisor.core.relayed import line
 from supervisor.stores.relay import RelayStore
 
 if TYPE_CHECKING:
-    from supervisor.core.ports import FileDigest
+    from supervisor.core.ports import Measured
 
 
 class AcknowledgingStore(RelayStore):
@@ -23,7 +23,7 @@ class AcknowledgingStore(RelayStore):
         super().create(path, body)
         self._written.append(path)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Push, and let home have it."""
         measured = super().push(local, path, algorithm, link=link)
         self._written.append(path)

@@ -10,10 +10,10 @@ import signal
 from typing import TYPE_CHECKING
 
 from benchmarks.machines import until
-from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import MountGuard
-from supervisor.stores.mounted.mounts import mount_of, mounts
-from supervisor.stores.mounted.store import MountedStore
+from supervisor.stores.drive import DriveStore
+from supervisor.stores.held import HeldMount
+from supervisor.stores.mounted import MountedStore
+from supervisor.stores.mounts import mount_of, mounts
 from tests.drives.drive import Guard
 from tests.drives.rclone_drive import RcloneDrive
 from tests.faults import syscalls
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.stores.upload_status.status import UploadStatus
-    from supervisor.stores.upload_status.written_file import WrittenFile
+    from supervisor.stores.uploads import Uploads, Written
 
 
 class Obliging:
     """A client that has uploaded everything at once."""
 
     kind = "obliging"
-    truncated_content = b""
+    remains = b""
 
-    def check(self, file: WrittenFile) -> str:
+    def see(self, file: Written) -> str:
         return self.kind
 
     def cache(self) -> str | None:
         return None
 
 
-def _obliging(*_: object) -> UploadStatus:
+def _obliging(*_: object) -> Uploads:
     return Obliging()
 
 
@@ -48,14 +47,14 @@ def in_process(root: Path) -> DriveStore:
     """A drive's store on the disk of this folder, whose mount stands for the drive's, and whose client says yes."""
     mount = mount_of(str(root), mounts())
     assert mount is not None
-    return DriveStore(MountGuard(str(root), mount), choose=_obliging)
+    return DriveStore(HeldMount(str(root), mount), choose=_obliging)
 
 
-def in_worker(root: Path, timeout_s: float = 20.0) -> MountedStore:
+def in_worker(root: Path, patience_s: float = 20.0) -> MountedStore:
     """The same behind a worker process; nobody can tell about uploads there."""
     mount = mount_of(str(root), mounts())
     assert mount is not None
-    return MountedStore(str(root), mount=mount, timeout_s=timeout_s, confirm_every_s=0.05)
+    return MountedStore(str(root), mount=mount, patience_s=patience_s, confirm_every_s=0.05)
 
 
 def missing_tools() -> str:
@@ -76,8 +75,8 @@ class Rclone:
         self.drive = RcloneDrive(folder, self._guard, write_back="100ms")
         self.drive.mount()
 
-    def store(self, timeout_s: float = 20.0) -> MountedStore:
-        return in_worker(self.drive.root / f"store-{next(self._numbers)}", timeout_s)
+    def store(self, patience_s: float = 20.0) -> MountedStore:
+        return in_worker(self.drive.root / f"store-{next(self._numbers)}", patience_s)
 
     def end(self) -> None:
         self.drive.kill()
@@ -119,7 +118,7 @@ def _another_mount(store: MountedStore) -> Iterator[None]:
     begin, workers._begin = workers._begin, {**workers._begin, "mount": [*workers._begin["mount"][:-1], "another"]}
     for worker in workers._idle:
         os.kill(worker.pid, signal.SIGKILL)
-        until(worker.has_exited)
+        until(worker.is_over)
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.core.fleet.provisioning import Machine, MachineRequest
+from supervisor.core.provisioning import Machine, Wanted
 from tests.fleet.fake import FakeCloud, FakeProvisioner
 from tests.fleet.fake_cloud import kill_marked
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from supervisor.core.fleet.provisioning import Provisioner
-    from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner
+    from supervisor.core.provisioning import Provisioner
+    from supervisor.fleet.provisioners.ssh import SshProvisioner
 
 
 class World(Protocol):
@@ -30,7 +30,7 @@ class World(Protocol):
     ``on``, ``environ``: how `launch` finds it.
     """
 
-    wanted: MachineRequest
+    wanted: Wanted
     silences: int
     on: str
     environ: dict[str, str]
@@ -44,7 +44,7 @@ class World(Protocol):
 
 
 class Fake:
-    wanted, silences, on, environ = MachineRequest("T4"), 4, "fake", {}
+    wanted, silences, on, environ = Wanted("T4"), 4, "fake", {}
 
     def __init__(self, folder: Path) -> None:
         self.cloud = FakeCloud(folder, agent=(sys.executable, "launch.py"))
@@ -74,7 +74,7 @@ class Fake:
 class Folders:
     """Machines that are folders under ``_base``; ``_others`` is another computer."""
 
-    wanted, silences = MachineRequest(), 4
+    wanted, silences = Wanted(), 4
     _base: Path
     _others: Provisioner
 
@@ -82,7 +82,7 @@ class Folders:
         _vanish(self._base, machine)
 
     def foreign(self) -> Machine:
-        return replace(self._others.bring_up("theirs", MachineRequest()), name="", record="")
+        return replace(self._others.bring_up("theirs", Wanted()), name="", record="")
 
     def lives(self, machine: Machine) -> bool:
         return (self._base / machine.endpoint.rpartition("/")[2]).is_dir()
@@ -101,7 +101,7 @@ class Ssh(Folders):
         self._others = self.computer(folder / "another computer")
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner
+        from supervisor.fleet.provisioners.ssh import SshProvisioner
 
         made = SshProvisioner(folder, self._sshd.environ, where=self._where)
         made.traits = replace(made.traits, listings_apart_s=0.0)
@@ -110,7 +110,7 @@ class Ssh(Folders):
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
-        from supervisor.fleet.provisioners.ssh.client import Patience
+        from supervisor.fleet.provisioners.ssh_calls import Patience
 
         del machine
         for each in self._computers:
@@ -154,7 +154,7 @@ class Local(Folders):
 
 
 class Colab:
-    wanted, silences, on = MachineRequest("T4"), 1, "colab"
+    wanted, silences, on = Wanted("T4"), 1, "colab"
 
     def __init__(self, folder: Path) -> None:
         from tests.fleet.plane.world import World as ColabWorld
@@ -163,7 +163,7 @@ class Colab:
         self.environ = self._world.environ
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.provisioners.colab.provisioner import TRAITS, ColabProvisioner
+        from supervisor.fleet.provisioners.colab import TRAITS, ColabProvisioner
 
         return ColabProvisioner(folder, self._world.environ, traits=replace(TRAITS, listings_apart_s=0.1))
 
@@ -178,12 +178,12 @@ class Colab:
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
-        from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
+        from supervisor.fleet.provisioners import colab
 
-        tunnel, patience_s = self._world.service.of(machine.endpoint).tunnel, colab_provisioner.SMALL_S
-        tunnel.mute, colab_provisioner.SMALL_S = True, 3.0
+        tunnel, patience_s = self._world.service.of(machine.endpoint).tunnel, colab.SMALL_S
+        tunnel.mute, colab.SMALL_S = True, 3.0
         yield
-        tunnel.mute, colab_provisioner.SMALL_S = False, patience_s
+        tunnel.mute, colab.SMALL_S = False, patience_s
 
     def end(self) -> None:
         self._world.end()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.trainer import adapters
+from supervisor.trainer import frameworks
 from tests.contracts.framework_laws import Back, Kept, laws
 from tests.contracts.frameworks import missing, rows
 
@@ -24,7 +24,7 @@ WAIT_S = 600
 
 
 def test_every_framework_of_the_table_has_a_row_here() -> None:
-    assert {row.row for row in rows().values()} == set(adapters.ROWS)
+    assert {row.row for row in rows().values()} == set(frameworks.ROWS)
 
 
 @pytest.mark.parametrize("name", list(rows()))

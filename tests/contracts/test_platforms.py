@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.composition import find_platform
-from supervisor.core.clock import Instant
 from supervisor.core.errors import UserError
+from supervisor.core.instant import Instant
 from supervisor.platforms import TABLE
+from supervisor.wiring import find_platform
 from tests.unit.platforms.loopback import Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from supervisor.core.events import Notice
     from supervisor.core.ports import Platform
-    from supervisor.core.session.events import PreemptionNotice
 
 NOW = Instant(mono_s=5000.0, wall_s=1.7e9)
 FRAMEWORKS = ("torch", "tensorflow", "jax", "numpy", "google.colab")
@@ -114,7 +114,7 @@ def test_describing_asks_nobody_loads_no_framework_and_ends(environs, name: str)
         "def refuse(*words): raise AssertionError(words)\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "import subprocess; subprocess.Popen = refuse\n"
-        "import os; from supervisor import composition as wiring; from supervisor.core.clock import Instant\n"
+        "import os; from supervisor import wiring; from supervisor.core.instant import Instant\n"
         "wiring.find_platform(os.environ, Instant(5000.0, 1.7e9))\n"
         f"print([name for name in {FRAMEWORKS!r} if name in sys.modules])"
     )
@@ -168,7 +168,7 @@ def test_a_notice_is_delivered_and_the_listener_ends_when_it_is_told_to(environs
         return
     heard, over = [], Event()
 
-    def hear(notice: PreemptionNotice) -> None:
+    def hear(notice: Notice) -> None:
         heard.append(notice)
         over.set()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from supervisor.core.fleet.provisioning import KINDS, Balance, Machine, MachineError, NoSuchFile
+from supervisor.core.provisioning import KINDS, Balance, Machine, MachineError, NoSuchFile
 from supervisor.fleet.provisioners import TABLE
 from tests.contracts.provisioners import WORLDS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from supervisor.core.fleet.provisioning import Provisioner
+    from supervisor.core.provisioning import Provisioner
     from tests.contracts.provisioners import World
 
 WAIT_S = 400

@@ -8,28 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import time
+from importlib import import_module
 from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core.claim import Rank
 from supervisor.core.digest import SHA256, XXH3, digest_of
 from supervisor.core.errors import UserError
-from supervisor.core.ports import (
-    AlreadyExists,
-    FileDigest,
-    FolderEntry,
-    NotConfirmed,
-    NotFound,
-    Store,
-    StoreError,
-    StoreTraits,
-)
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.upload.fenced_store import FencedStore
-from supervisor.stores import TABLE, StorePlace, retrying
+from supervisor.core.ports import Entry, Measured, Missing, Store, StoreError, Taken, Traits, Unconfirmed
+from supervisor.engine.fenced import FencedStore
+from supervisor.engine.place import RunPlace
+from supervisor.stores import TABLE, retrying
 from supervisor.stores.retrying import RetryingStore
 from tests.contracts import drives
 from tests.contracts.acknowledging import AcknowledgingStore
@@ -43,7 +35,9 @@ BODY = b"weights" * 1000
 
 
 def made(name: str, root: Path) -> Store:
-    return TABLE[name].open_at(StorePlace(str(root / "store")))
+    module, _, kind = TABLE[name].partition(":")
+    store: Store = getattr(import_module(module), kind)(str(root / "store"))
+    return store
 
 
 def virtual() -> Store:
@@ -64,12 +58,11 @@ def _nothing(*_: object) -> None:
 WRAPPERS = {
     "plain": lambda store: store,
     "retried": RetryingStore,
-    "fenced": lambda store: FencedStore(store, RunPaths("another run"), SessionId(1, "aa")),
+    "fenced": lambda store: FencedStore(store, RunPlace("another run"), Rank(1, "aa")),
 }
 
 
-NAMES = [name for name, row in TABLE.items() if not row.drive]  # a store on a drive is tested as "drive" and "rclone"
-ROWS = [f"{name}, {wrapper}" for name in (*NAMES, "virtual", "drive") for wrapper in WRAPPERS]
+ROWS = [f"{name}, {wrapper}" for name in (*TABLE, "virtual", "drive") for wrapper in WRAPPERS]
 ROWS += ["drive in a worker, retried", pytest.param("rclone, retried", marks=pytest.mark.slow)]
 
 
@@ -111,12 +104,12 @@ def local(tmp_path) -> Path:
     return path
 
 
-def measured(body: bytes, algorithm: str = XXH3) -> FileDigest:
-    return FileDigest(len(body), digest_of((body,), algorithm))
+def measured(body: bytes, algorithm: str = XXH3) -> Measured:
+    return Measured(len(body), digest_of((body,), algorithm))
 
 
 def test_it_says_what_it_is(store):
-    assert isinstance(store.traits, StoreTraits)
+    assert isinstance(store.traits, Traits)
     assert store.traits.where
     assert store.traits.evidence or store.traits.mounted
 
@@ -133,7 +126,7 @@ def test_what_is_absent_is_missing_in_every_verb_that_reads(store, tmp_path):
         lambda: store.evidence("run/none"),
         lambda: store.push(str(tmp_path / "absent"), "run/new", XXH3),
     ):
-        with pytest.raises(NotFound):
+        with pytest.raises(Missing):
             act()
     assert [entry.name for entry in store.list("run")] == []
 
@@ -183,18 +176,14 @@ def test_names_are_listed_in_order_with_their_kind_and_length(store, local):
     store.push(str(local), "run/b", XXH3)
     store.create("run/a", b"123")
     store.create("run/c/inside", b"")
-    assert list(store.list("run")) == [
-        FolderEntry("a", False, 3),
-        FolderEntry("b", False, len(BODY)),
-        FolderEntry("c", True),
-    ]
+    assert list(store.list("run")) == [Entry("a", False, 3), Entry("b", False, len(BODY)), Entry("c", True)]
 
 
 def test_nothing_that_exists_is_ever_changed(store, local):
     store.create("run/file", b"first")
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(Taken):
         store.create("run/file", b"second")
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(Taken):
         store.push(str(local), "run/file", XXH3)
     assert store.read("run/file") == b"first"
     assert [entry.name for entry in store.list("run")] == ["file"]
@@ -216,7 +205,7 @@ def proved(store: Store, path: str) -> str:
     while True:
         try:
             return store.evidence(path)
-        except NotConfirmed as unconfirmed:
+        except Unconfirmed as unconfirmed:
             if not unconfirmed.possible:
                 return ""
             time.sleep(0.05)
@@ -230,7 +219,7 @@ def test_the_room_is_told_or_not_known(store):
 def test_what_was_deleted_is_missing_and_its_name_is_free(store):
     store.create("run/file", b"x")
     store.delete("run/file")
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         store.read("run/file")
     store.create("run/file", b"y")
     assert store.read("run/file") == b"y"
@@ -282,7 +271,7 @@ def test_a_local_failure_is_not_blamed_on_the_store(store, local, tmp_path):
     with pytest.raises(StoreError) as failed:
         store.pull("run/file", str(tmp_path / "no such folder" / "target"), XXH3)
     assert failed.value.kind == "local"
-    assert not isinstance(failed.value, NotFound)
+    assert not isinstance(failed.value, Missing)
 
 
 def test_a_pull_never_writes_into_what_the_local_name_held(store, local):
@@ -309,4 +298,4 @@ def test_unreadable_is_never_absent(store, row, request, tmp_path, code):
     ):
         with drives.unreadable(store, code, mount), pytest.raises(StoreError) as failed:
             act()
-        assert not isinstance(failed.value, NotFound | NotConfirmed)
+        assert not isinstance(failed.value, Missing | Unconfirmed)

@@ -33,23 +33,23 @@ class HastyMachine(Machine):
 
 def hurry() -> None:
     """Shorten the waits of this process's supervisor."""
-    from supervisor import composition
-    from supervisor.core.session import saving, shutdown, startup
-    from supervisor.stores.mounted import store as mounted_store
+    from supervisor import wiring
+    from supervisor.core import ending, saving, starting
+    from supervisor.stores import mounted
 
-    shutdown.UNREACHABLE_WAIT_S = DARK_WAIT_S
-    startup.INSPECT_AGAIN_S = LOOK_AGAIN_S
+    ending.DARK_WAIT_S = DARK_WAIT_S
+    starting.LOOK_AGAIN_S = LOOK_AGAIN_S
     saving.WARN_AFTER_S = WARN_AFTER_S
-    mounted_store.MountedStore.__init__.__kwdefaults__["confirm_every_s"] = CONFIRM_EVERY_S
-    composition.SESSION_PATIENCE_S = PATIENCE_S
-    composition.open_store.__defaults__ = (PATIENCE_S, *composition.open_store.__defaults__[1:])
-    configured = composition.configure
+    mounted.MountedStore.__init__.__kwdefaults__["confirm_every_s"] = CONFIRM_EVERY_S
+    wiring.SESSION_PATIENCE_S = PATIENCE_S
+    wiring.open_store.__defaults__ = (PATIENCE_S, *wiring.open_store.__defaults__[1:])
+    configured = wiring.configure
 
     def configure(*given: Any) -> Any:
-        waits = {"probe_timeout_s": SILENCE_S, "fence_every_s": FENCE_EVERY_S, "upload_wait_s": UPLOAD_WAIT_S}
+        waits = {"answer_s": SILENCE_S, "fence_every_s": FENCE_EVERY_S, "upload_wait_s": UPLOAD_WAIT_S}
         return replace(configured(*given), **waits)
 
-    composition.configure = configure
+    wiring.configure = configure
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, until
-from supervisor.stores.mounted.backend import EMPTIED_BYTES_MIN
+from supervisor.stores.drive import EMPTIED_BYTES_MIN
 from tests.drives import told
 from tests.drives.fake_drive import FakeDrive
 

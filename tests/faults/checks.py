@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from supervisor.core.checkpoint import session_id
-from supervisor.core.policy.rollback import ANEW_NAME
-from supervisor.core.ports import NotConfirmed
-from supervisor.core.session import events as ev
-from supervisor.stores.mounted import backend as mount_backend
+from supervisor.core import claim
+from supervisor.core import events as ev
+from supervisor.core.ports import Unconfirmed
+from supervisor.core.rollback import ANEW_NAME
+from supervisor.stores import drive
 from tests.faults import syscalls
 from tests.faults.laws import every_file_is_its_sessions_own, it_resumes_from, laws_hold, nothing_safe_is_lost
 from tests.faults.leftovers import no_manifest_yet, parts_left_behind
@@ -63,7 +63,7 @@ def check_staged_damage(root: Path, made: Made) -> None:
     folder_ = turn.stage()
     (folder_ / "state-00000.safetensors").write_bytes(bytes(TINY[1]))
     outcome = named(lambda: turn.publish(folder_))
-    demand(isinstance(outcome, ev.UploadFailed), f"a spoilt file was published: {outcome!r}")
+    demand(isinstance(outcome, ev.PublishFailed), f"a spoilt file was published: {outcome!r}")
     laws_hold(world)
 
 
@@ -75,7 +75,7 @@ def check_retention(root: Path, made: Made) -> None:
     turn.store.evidence = no_manifest_yet
     for _ in range(KEEP + 1):
         named(lambda: turn.publish(turn.stage()))
-        turn.storing.prune()
+        turn.storing.retain()
         nothing_safe_is_lost(world)
 
 
@@ -100,7 +100,7 @@ def check_unreadable(root: Path, made: Made) -> None:
     turn = world.turn("second")
     turn.claim()
     newest = max(world.safe)
-    step = world.root / "store" / RUN.step(session_id.SessionId(newest.generation, newest.writer), newest.step)
+    step = world.root / "store" / RUN.step(claim.Rank(newest.epoch, newest.writer), newest.step)
     with syscalls.bent(_dead(f"{step}/state")):
         outcome = named(turn.restore)
     demand(isinstance(outcome, Exception), f"unreadable was taken for absent: {outcome!r}")
@@ -110,7 +110,7 @@ def check_dead_mount(root: Path, made: Made) -> None:
     world = before(root / "start", TINY, made)
     turn = world.turn("second")
     with syscalls.bent(_dead(world.where)):
-        outcome = named(turn.storing.inspect_run)
+        outcome = named(turn.storing.look)
     demand(isinstance(outcome, Exception), f"a dead mount looks like a new store: {outcome!r}")
 
 
@@ -124,8 +124,8 @@ def check_fence(root: Path, made: Made) -> None:
     for _ in range(KEEP + 1):
         successor.publish(successor.stage())
     listing = _listing(world)
-    outcomes = [named(lambda: zombie.publish(folder_)), named(zombie.storing.prune)]
-    demand(all(isinstance(each, ev.FenceChecked) for each in outcomes), f"a zombie goes on: {outcomes}")
+    outcomes = [named(lambda: zombie.publish(folder_)), named(zombie.storing.retain)]
+    demand(all(isinstance(each, ev.FenceSeen) for each in outcomes), f"a zombie goes on: {outcomes}")
     demand(_listing(world) == listing, "a zombie changed the store")
 
 
@@ -136,7 +136,7 @@ def check_short_writes(root: Path, made: Made) -> None:
     folder_ = turn.stage()
     with syscalls.bent(syscalls.mangled(1, "short", lasting=True, of=world.where)):
         outcome = named(lambda: turn.publish(folder_))
-    demand(isinstance(outcome, ev.CheckpointDurable), f"short writes are not completed: {outcome!r}")
+    demand(isinstance(outcome, ev.Durable), f"short writes are not completed: {outcome!r}")
 
 
 def check_lost_writes(root: Path, made: Made) -> None:
@@ -155,7 +155,7 @@ def check_evidence(root: Path, made: Made) -> None:
     turn.begin()
     turn.store.evidence = _not_yet
     outcome = named(lambda: turn.publish(turn.stage()))
-    demand(not isinstance(outcome, ev.CheckpointDurable), f"called safe without evidence: {outcome!r}")
+    demand(not isinstance(outcome, ev.Durable), f"called safe without evidence: {outcome!r}")
 
 
 def check_sharing(root: Path, made: Made) -> None:
@@ -169,7 +169,7 @@ def check_sharing(root: Path, made: Made) -> None:
     del turn.store.evidence
     for _ in range(KEEP):
         turn.publish(turn.stage())
-        turn.storing.prune()
+        turn.storing.retain()
     every_file_is_its_sessions_own(world)
     laws_hold(world)
 
@@ -203,8 +203,8 @@ def check_trash(root: Path, made: Made) -> None:
 
     for _ in range(KEEP + 1):
         turn.publish(turn.stage())
-        with syscalls.bent(act), mock.patch.object(mount_backend, "EMPTIED_BYTES_MIN", 0):
-            turn.storing.prune()
+        with syscalls.bent(act), mock.patch.object(drive, "EMPTIED_BYTES_MIN", 0):
+            turn.storing.retain()
 
 
 def check_torn_writes(root: Path, made: Made) -> None:
@@ -221,7 +221,7 @@ def check_torn_writes(root: Path, made: Made) -> None:
     for act in acts:
         outcome = named(act)
         demand(not isinstance(outcome, Exception), f"what an earlier try left is in the way: {outcome!r}")
-    demand(isinstance(outcome, ev.CheckpointDurable), f"it cannot be saved any more: {outcome!r}")
+    demand(isinstance(outcome, ev.Durable), f"it cannot be saved any more: {outcome!r}")
     laws_hold(world)
 
 
@@ -246,7 +246,7 @@ def _dead(path: str) -> syscalls.Act:
 
 
 def _not_yet(_path: str) -> str:
-    raise NotConfirmed("not uploaded yet")
+    raise Unconfirmed("not uploaded yet")
 
 
 def _listing(world: World) -> list[tuple[str, bytes]]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.ports import NotConfirmed
+from supervisor.core.ports import Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.stores.upload_status.written_file import WrittenFile
+    from supervisor.stores.uploads import Written
     from tests.faults import syscalls
 
 CHANGING = frozenset({"write", "unlink", "rmdir", "mkdir", "open"})
@@ -48,7 +48,7 @@ class Cloud:
     """Follows the calls in the store's folder ``where`` and can build what another machine then finds."""
 
     kind = "cloud"
-    truncated_content = b""
+    remains = b""
 
     def __init__(self, where: Path) -> None:
         self.where, self.chance = where, random.Random(5)
@@ -60,12 +60,12 @@ class Cloud:
                 self.files[str(path)] = File(body, body)
         self.asked: Counter[str] = Counter()
 
-    def check(self, file: WrittenFile) -> str:
+    def see(self, file: Written) -> str:
         """Answer the store's question about an upload."""
         path = os.path.normpath(self.where.parent / file.path)
         self.asked[path] += 1
         if self.asked[path] == 1:
-            raise NotConfirmed("not uploaded yet")
+            raise Unconfirmed("not uploaded yet")
         if self.asked[path] >= TRUE_FROM:
             now = self.files[path].now
             self.files[path] = File(now, now)

@@ -6,13 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint import session_id
-from supervisor.core.session import events as ev
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.upload import step_log as step_log_store
-from supervisor.stores.local.folder import TEMPORARY
+from supervisor.core import checkpoint as cp
+from supervisor.core import claim
+from supervisor.core import events as ev
+from supervisor.engine import checkpoints, staged, steplog
+from supervisor.stores.folder import TEMPORARY
 from tests.faults.world import KEEP, RUN, Turn, World, demand, row
 
 TORN = "its manifest is damaged"
@@ -31,9 +29,9 @@ def laws_hold(world: World, machine: str = "fresh", *, in_order: bool = True) ->
     it_resumes_from(world, turn, ready, max(world.safe, default=None))
     for number in range(1, KEEP + 1):
         outcome = turn.publish(turn.stage())
-        demand(isinstance(outcome, ev.CheckpointDurable), f"the next save does not succeed: {outcome}")
-        retained = turn.storing.prune()
-        demand(isinstance(retained, ev.Pruned), f"retention does not succeed: {retained}")
+        demand(isinstance(outcome, ev.Durable), f"the next save does not succeed: {outcome}")
+        retained = turn.storing.retain()
+        demand(isinstance(retained, ev.Retained), f"retention does not succeed: {retained}")
         turn.journal_piece(number)
     nothing_safe_is_lost(world)
     every_file_is_its_sessions_own(world)
@@ -43,7 +41,7 @@ def laws_hold(world: World, machine: str = "fresh", *, in_order: bool = True) ->
 
 def nothing_safe_is_lost(world: World) -> None:
     """I2: nothing DURABLE stops loading unless K newer DURABLE ones load."""
-    whole = {found.id for found in examined(world) if found.verdict is cp.Validity.WHOLE}
+    whole = {found.id for found in examined(world) if found.verdict is cp.Verdict.WHOLE}
     for id_ in world.safe:
         newer = [other for other in whole if other > id_ and other in world.safe]
         demand(id_ in whole or len(newer) >= KEEP, f"{id_} was safe, does not load, and only {len(newer)} newer do")
@@ -54,17 +52,15 @@ def every_manifest_is_whole(world: World) -> None:
     for found in examined(world):
         if world.mounted and found.why.startswith(TORN):
             continue
-        demand(found.verdict is cp.Validity.WHOLE, f"the manifest of {found.id} is there, but {found.why}")
+        demand(found.verdict is cp.Verdict.WHOLE, f"the manifest of {found.id} is there, but {found.why}")
 
 
 def every_file_is_its_sessions_own(world: World) -> None:
     """No checkpoint rests on a file that another session wrote and could remove, or on one that was never DURABLE."""
-    safe = {f"{session_id.SessionId(id_.generation, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
-    for found in checkpoint_fetch.find(world.store(), RUN):
-        manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
-        own = RUN.step(session_id.SessionId(found.id.generation, found.id.writer), found.id.step).removeprefix(
-            f"{RUN.name}/"
-        )
+    safe = {f"{claim.Rank(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
+    for found in checkpoints.find(world.store(), RUN):
+        manifest = checkpoints.read_manifest(world.store(), found).manifest
+        own = RUN.step(claim.Rank(found.id.epoch, found.id.writer), found.id.step).removeprefix(f"{RUN.name}/")
         for entry in manifest.files if manifest else ():
             folder = entry.path.rpartition("/")[0]
             demand(folder.split("/")[0] == own.split("/")[0], f"{found.id} rests on {entry.path} of another session")
@@ -77,23 +73,19 @@ def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: 
         demand(least is None, f"it begins anew though {least} was safe")
         return
     demand(
-        least is None or (ready.id.generation, ready.id.step) >= (least.generation, least.step),
-        f"{ready.id} is behind {least}",
+        least is None or (ready.id.epoch, ready.id.step) >= (least.epoch, least.step), f"{ready.id} is behind {least}"
     )
     folder = Path(ready.folder)
     for name, body in world.content(ready.id.step).items():
         demand((folder / name).read_bytes() == body, f"{name} of {ready.id} is not what was saved")
-    staged_checkpoints.verify(folder, ready.id.step)
-    demand(
-        turn.storing.rank > session_id.SessionId(ready.id.generation, ready.id.writer),
-        "it outranks what it resumes from",
-    )
+    staged.prove(folder, ready.id.step)
+    demand(turn.storing.rank > claim.Rank(ready.id.epoch, ready.id.writer), "it outranks what it resumes from")
 
 
 def nothing_is_left_over(world: World) -> None:
     """I16: the space of whatever was cut short, and of whatever nothing names any more, is reclaimed."""
     run = world.root / "store" / RUN.name
-    found = [checkpoint_fetch.read_manifest(world.store(), each) for each in checkpoint_fetch.find(world.store(), RUN)]
+    found = [checkpoints.read_manifest(world.store(), each) for each in checkpoints.find(world.store(), RUN)]
     published = {str(world.root / "store" / each.path.rpartition("/")[0]) for each in found}
     needed = {str(run / entry.path) for each in found if each.manifest for entry in each.manifest.files}
     for folder, _, names in os.walk(run):
@@ -106,17 +98,14 @@ def nothing_is_left_over(world: World) -> None:
 
 def the_log_is_whole(world: World, steps: int) -> None:
     """I18: no row of the step log is missing, none is there twice."""
-    rows = list(step_log_store.joined(world.store(), RUN))
+    rows = list(steplog.joined(world.store(), RUN))
     there = [each["step"] for each in rows]
     demand(there == list(range(steps)), f"the step log has {there}, wanted 0 to {steps}")
     demand(rows == [row(step) for step in range(steps)], "the step log has other values")
 
 
-def examined(world: World) -> list[cp.Candidate]:
+def examined(world: World) -> list[cp.Found]:
     beside = world.root / "examined"
-    found = [
-        checkpoint_fetch.fetch(world.store(), RUN, each, beside)[0]
-        for each in checkpoint_fetch.find(world.store(), RUN)
-    ]
+    found = [checkpoints.bring(world.store(), RUN, each, beside)[0] for each in checkpoints.find(world.store(), RUN)]
     shutil.rmtree(beside, ignore_errors=True)
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import NotConfirmed
-from supervisor.engine.host.environment_store import RECORD
-from supervisor.engine.run_catalog import claims
+from supervisor.core.ports import Unconfirmed
+from supervisor.engine import claims
+from supervisor.engine.packages import RECORD
 from tests.faults.laws import laws_hold
 from tests.faults.world import RUN, Turn, Violation, World, before
 
@@ -78,7 +78,7 @@ def _each_in_part(start: World, scratch: Path) -> int:
 def no_manifest_yet(path: str) -> str:
     """Answer for a client that has uploaded everything but manifests."""
     if "/manifest-" in path:
-        raise NotConfirmed("not uploaded yet")
+        raise Unconfirmed("not uploaded yet")
     return "client"
 
 

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint import manifest as cp
+from supervisor.core import checkpoint as cp
 from supervisor.core.digest import XXH3
-from supervisor.stores.local.folder import TEMPORARY
+from supervisor.stores.folder import TEMPORARY
 from tests.faults import syscalls
 from tests.faults.clouds import CHANGING as ARRIVING
 from tests.faults.clouds import Cloud
@@ -81,7 +81,7 @@ def lose_power(world: World, disk: Disk, at: Path, seen: list[int], stride: int)
 
 def laws_but_wholeness(world: World) -> None:
     """A manifest of a checkpoint that was not DURABLE yet may name files that are lost; the next machine still goes on."""
-    broken = [found for found in examined(world) if found.verdict is not cp.Validity.WHOLE]
+    broken = [found for found in examined(world) if found.verdict is not cp.Verdict.WHOLE]
     if not broken:
         laws_hold(world, "next")
 
@@ -165,4 +165,4 @@ def every_newer_manifest_is_whole(world: World) -> None:
     """On a drive the manifest follows the evidence, so that none that is newer than what is safe names a file that is lost."""
     for found in examined(world):
         if found.id > max(world.safe, default=found.id) and not found.why.startswith(TORN):
-            demand(found.verdict is cp.Validity.WHOLE, f"the manifest of {found.id} arrived, but {found.why}")
+            demand(found.verdict is cp.Verdict.WHOLE, f"the manifest of {found.id} arrived, but {found.why}")

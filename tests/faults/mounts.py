@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.core import events as ev
 from supervisor.core.ports import StoreError
-from supervisor.core.session import events as ev
-from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import MountGuard
-from supervisor.stores.mounted.mounts import TABLE_PATH, mount_of, mounts
+from supervisor.stores.drive import DriveStore
+from supervisor.stores.held import HeldMount
+from supervisor.stores.mounts import TABLE_PATH, mount_of, mounts
 from tests.faults.stores import Client, OnADrive
 from tests.faults.world import World, before, demand, named
 
@@ -26,7 +26,7 @@ class OnAMount(OnADrive):
         mount = mount_of(where, mounts())
         assert mount is not None
         client = Client()
-        DriveStore.__init__(self, MountGuard(where, mount, str(table)), choose=lambda *_: client)
+        DriveStore.__init__(self, HeldMount(where, mount, str(table)), choose=lambda *_: client)
 
 
 def mount_lost_and_back(root: Path) -> None:
@@ -36,13 +36,13 @@ def mount_lost_and_back(root: Path) -> None:
     world = before(root / "start", TINY, lambda where: OnAMount(where, table))
     turn = world.turn("second")
     turn.begin()
-    line = f" {turn.store.guard.mount.point} "  # type: ignore[attr-defined]
+    line = f" {turn.store.held.mount.point} "  # type: ignore[attr-defined]
     for harm in (_unmounted, _another_source, _mounted_anew):
         table.write_text(harm(whole, line))
         folder, listing = turn.stage(), _listing(world)
         acts: tuple[Callable[[], object], ...] = (
-            lambda folder=folder: turn.publish(folder), turn.storing.prune, lambda: turn.journal_piece(7),
-            turn.storing.check_fence,
+            lambda folder=folder: turn.publish(folder), turn.storing.retain, lambda: turn.journal_piece(7),
+            turn.storing.look_at_fence,
         )  # fmt: skip
         for act in acts:
             outcome = named(act)
@@ -50,7 +50,7 @@ def mount_lost_and_back(root: Path) -> None:
         demand(_listing(world) == listing, f"{harm.__name__}: the folder in the place of the mount was written to")
         table.write_text(whole)
         outcome = named(lambda folder=folder: turn.publish(folder))
-        demand(isinstance(outcome, ev.CheckpointDurable), f"{harm.__name__}, and back: {outcome!r}")
+        demand(isinstance(outcome, ev.Durable), f"{harm.__name__}, and back: {outcome!r}")
 
 
 def _unmounted(table: str, line: str) -> str:

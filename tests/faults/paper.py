@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from supervisor.core.checkpoint import manifest as cp
+from supervisor.core import checkpoint as cp
 from supervisor.core.digest import digest_of
-from supervisor.core.ports import FileDigest, FolderEntry, NotFound, StoreTraits
-from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.core.ports import Entry, Measured, Missing, Traits
+from supervisor.engine import checkpoints
 from tests.faults.world import RUN, World, demand
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ K = TypeVar("K", bound="Hashable")
 class Paper:
     """What a machine reads that begins with these files; nothing can be written."""
 
-    def __init__(self, files: Mapping[str, bytes], traits: StoreTraits) -> None:
+    def __init__(self, files: Mapping[str, bytes], traits: Traits) -> None:
         self.traits, self._files = traits, files
-        self._folders: dict[str, dict[str, FolderEntry]] = {}
+        self._folders: dict[str, dict[str, Entry]] = {}
         for path, body in files.items():
             inside, entry = path, _entry(path.rpartition("/")[2], len(body))
             while inside:
@@ -38,30 +38,30 @@ class Paper:
                     break
                 entry = _entry(inside.rpartition("/")[2], None)
 
-    def list(self, folder: str) -> Sequence[FolderEntry]:
+    def list(self, folder: str) -> Sequence[Entry]:
         return tuple(self._folders.get(folder, {}).values())
 
     def read(self, path: str) -> bytes:
         if path not in self._files:
-            raise NotFound(path)
+            raise Missing(path)
         return self._files[path]
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
         body = self.read(path)
         Path(local).unlink(missing_ok=True)
         Path(local).write_bytes(body)
-        return FileDigest(len(body), digest_of((body,), algorithm))
+        return Measured(len(body), digest_of((body,), algorithm))
 
 
 @cache
-def _entry(name: str, length: int | None) -> FolderEntry:
-    return FolderEntry(name, length is None, length)
+def _entry(name: str, length: int | None) -> Entry:
+    return Entry(name, length is None, length)
 
 
 class Judge:
     """Knows the store of a world as it was, and what a machine has to make of one that was harmed."""
 
-    def __init__(self, world: World, traits: StoreTraits | None = None) -> None:
+    def __init__(self, world: World, traits: Traits | None = None) -> None:
         top = Path(world.where)
         self.world, self.into = world, world.root / "brought"
         self.traits = traits or world.store().traits
@@ -69,16 +69,16 @@ class Judge:
             path.relative_to(top).as_posix(): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()
         }
         self.files: dict[cp.CheckpointId, list[str]] = {}
-        for found in checkpoint_fetch.find(world.store(), RUN):
-            manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
+        for found in checkpoints.find(world.store(), RUN):
+            manifest = checkpoints.read_manifest(world.store(), found).manifest
             assert manifest is not None
             self.files[found.id] = [found.path, *(f"{RUN.name}/{entry.path}" for entry in manifest.all_files())]
 
     def judge(self, files: Mapping[str, bytes]) -> None:
         """Begin with these files and compare the choice with what it must be."""
         store: Store = Paper(files, self.traits)  # type: ignore[assignment]
-        brought = checkpoint_fetch.fetch_newest_valid(store, RUN, (), self.into)
-        answer, passed_over = brought.answer, brought.skipped_local
+        brought = checkpoints.newest_whole(store, RUN, (), self.into)
+        answer, passed_over = brought.answer, brought.passed_over
         expected = max((id_ for id_, paths in self.files.items() if self._same(paths, files)), default=None)
         seen = [id_ for id_, paths in self.files.items() if paths[0] in files and (expected is None or id_ > expected)]
         if expected is None:
@@ -100,9 +100,9 @@ class Judge:
         published = any(self._same([path], files) for path in manifests)
         cut_short = all(self.whole[path].startswith(files[path]) for path in manifests)
         if told or published or (manifests and self.traits.evidence == "fsync"):
-            demand(isinstance(answer, cp.NeedsUser), f"there are signs of work, but: {answer!r}")
+            demand(isinstance(answer, cp.AskUser), f"there are signs of work, but: {answer!r}")
         elif cut_short:
-            demand(isinstance(answer, cp.StartFresh), f"nothing was ever published, but: {answer!r}")
+            demand(isinstance(answer, cp.StartAfresh), f"nothing was ever published, but: {answer!r}")
         demand(not isinstance(answer, cp.ResumeFrom), f"nothing is whole, but: {answer!r}")
 
     def _same(self, paths: Sequence[str], files: Mapping[str, bytes]) -> bool:

@@ -8,21 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint import session_id
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
+from supervisor.core import checkpoint as cp
+from supervisor.core import claim, retention, sharing
+from supervisor.core.content import CONTENT_FILE
 from supervisor.core.digest import algorithm_of
-from supervisor.core.policy import dedup, retention
-from supervisor.core.ports import FileDigest, StoreError
-from supervisor.engine import atomic
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.run_catalog import runs
-from supervisor.engine.upload import durability, fenced_store, session_store, uploader
-from supervisor.stores.local import files as local_files
-from supervisor.stores.local import folder as local_folder
-from supervisor.stores.mounted import backend as mount_backend
-from supervisor.stores.mounted import guard as mount_guard
+from supervisor.core.ports import Measured, StoreError
+from supervisor.engine import checkpoints, fenced, proof, publication, runs, staged, storing
+from supervisor.stores import disk, drive, folder, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,82 +31,78 @@ def no_flush_of_folders(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_flushes(patch: pytest.MonkeyPatch, flushes: Callable[[int], bool]) -> None:
-    for module in (local_files, local_folder, atomic):
+    for module in (disk, folder):
         patch.setattr(module, "os", _Os(flushes))
 
 
 def linked_before_flushed(patch: pytest.MonkeyPatch) -> None:
     """What was written elsewhere is given its name without a flush, as if who wrote it had surely done that."""
 
-    def proved(full: str, algorithm: str) -> FileDigest:
+    def proved(full: str, algorithm: str) -> Measured:
         fd = os.open(full, os.O_RDONLY)
         try:
             if os.fstat(fd).st_nlink == 1:
                 os.fsync(fd)
-            return local_files.measure(local_files.chunks(fd), algorithm)
+            return disk.measure(disk.chunks(fd), algorithm)
         finally:
             os.close(fd)
 
-    patch.setattr(local_files, "flush_and_digest", proved)
+    patch.setattr(disk, "proved", proved)
 
 
 def links_trusted(patch: pytest.MonkeyPatch) -> None:
     """A linked file is believed to be what its maker said it is."""
-    real = local_folder.FolderStore.push
+    real = folder.FolderStore.push
 
-    def push(
-        store: local_folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False
-    ) -> FileDigest:
+    def push(store: folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         there = real(store, local, path, algorithm, link=link)
-        length, promised = staged_checkpoints.content(Path(local).parent).files.get(
-            Path(local).name, (there.bytes, there.digest)
-        )
-        return FileDigest(length, promised)
+        length, promised = staged.content(Path(local).parent).files.get(Path(local).name, (there.bytes, there.digest))
+        return Measured(length, promised)
 
-    patch.setattr(local_folder.FolderStore, "push", push)
+    patch.setattr(folder.FolderStore, "push", push)
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
-    def write_files(store: Any, run: Any, order: Any) -> cp.Manifest:
-        content, sealed = staged_checkpoints.sealed(order.folder)
-        at, files = run.step(order.id.session_id, order.id.step), {**content.files, CONTENT_FILE: sealed}
+    def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+        content, sealed = staged.sealed(order.folder)
+        at, files = run.step(rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
-        log = uploader._write_log_piece(store, run, order)
+        log = publication._create_log(store, run, rank, order)
         manifest = cp.Manifest(order.id, entries, log=log)
-        uploader.write_manifest(store, run, manifest)
+        publication.seal(store, run, manifest, fence)
         for name in files:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
-    patch.setattr(uploader, "write_files", write_files)
+    patch.setattr(publication, "submit", submit)
 
 
 def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
-    real = uploader.CheckpointUploader._confirm_all
+    real = proof.Proof.ask
 
-    def confirm_all(self: uploader.CheckpointUploader, sent: Any) -> str:
-        self._write_manifest_once(sent)
-        return real(self, sent)
+    def ask(self: proof.Proof, store: Any, seal_it: Any) -> str:
+        self.seal(seal_it)
+        return real(self, store, seal_it)
 
-    patch.setattr(uploader.CheckpointUploader, "_confirm_all", confirm_all)
+    patch.setattr(proof.Proof, "ask", ask)
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(durability, "CONFIRMATIONS_ON_A_DRIVE", 1)
+    patch.setattr(proof, "TIMES_LATER", 1)
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:
-    def fetch_file(store: Any, run: Any, _found: Any, entry: Any, into: Path, *, link: bool) -> str:
+    def bring_file(store: Any, run: Any, _found: Any, entry: Any, into: Path, *, link: bool) -> str:
         store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest), link=link)
         return ""
 
-    patch.setattr(checkpoint_fetch, "_fetch_file", fetch_file)
+    patch.setattr(checkpoints, "_bring_file", bring_file)
 
 
 def eager_deletion(patch: pytest.MonkeyPatch) -> None:
     real = retention.plan
 
-    def plan(stored: Any, policy: Any) -> retention.RetentionPlan:
+    def plan(stored: Any, policy: Any) -> retention.Plan:
         return real([replace(each, durable=True) for each in stored], policy)
 
     patch.setattr(retention, "plan", plan)
@@ -125,41 +113,41 @@ def order_by_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoint_fetch.list_run
+    real = checkpoints.look_over
     times: dict[str, float] = {}
 
-    def list_run(store: Any, run: Any) -> checkpoint_fetch.RunListing:
+    def look_over(store: Any, run: Any) -> checkpoints.Listed:
         listed = real(store, run)
         times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in listed.found})
         return listed
 
-    patch.setattr(checkpoint_fetch, "list_run", list_run)
+    patch.setattr(checkpoints, "look_over", look_over)
     _ordered(patch, lambda each: times.get(each.path, 0.0))
 
 
-def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Candidate], float]) -> None:
+def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Found], float]) -> None:
     def resume_point(found: Any, *, signs_of_work: bool) -> Any:
         newest = max(found, key=key, default=None)
         if newest is None:
-            return cp.StartFresh()
-        return cp.ResumeFrom(newest, ()) if newest.verdict is cp.Validity.WHOLE else cp.Verify(newest)
+            return cp.StartAfresh()
+        return cp.ResumeFrom(newest, ()) if newest.verdict is cp.Verdict.WHOLE else cp.Examine(newest)
 
     patch.setattr(cp, "resume_point", resume_point)
 
 
 def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoint_fetch.fetch
+    real = checkpoints.bring
 
-    def fetch(*args: Any, **options: Any) -> Any:
+    def bring(*args: Any, **options: Any) -> Any:
         found, where = real(*args, **options)
-        broken = found.verdict is cp.Validity.UNREADABLE
-        return (replace(found, verdict=cp.Validity.BROKEN) if broken else found), where
+        broken = found.verdict is cp.Verdict.UNREADABLE
+        return (replace(found, verdict=cp.Verdict.BROKEN) if broken else found), where
 
-    patch.setattr(checkpoint_fetch, "fetch", fetch)
+    patch.setattr(checkpoints, "bring", bring)
 
 
 def exists_on_a_dead_mount(patch: pytest.MonkeyPatch) -> None:
-    for kind in (local_folder.FolderStore, mount_backend.DriveStore):
+    for kind in (folder.FolderStore, drive.DriveStore):
         patch.setattr(kind, "list", _listing_if_there(kind.list))
 
 
@@ -174,93 +162,93 @@ def _listing_if_there(real: Any) -> Any:
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fenced_store, "superseded_by", lambda _names, _mine: None)
+    patch.setattr(fenced, "judge", lambda _names, _mine: None)
 
 
 def short_writes_ignored(patch: pytest.MonkeyPatch) -> None:
     def write_once(fd: int, view: memoryview) -> None:
         os.write(fd, view)
 
-    patch.setattr(local_files, "_write_all", write_once)
+    patch.setattr(disk, "_write_all", write_once)
 
 
 def no_reading_back(patch: pytest.MonkeyPatch) -> None:
-    real = local_files.write
-    said: list[FileDigest] = []
+    real = disk.write
+    said: list[Measured] = []
 
-    def write(target: str, chunks: Any, algorithm: str) -> FileDigest:
+    def write(target: str, chunks: Any, algorithm: str) -> Measured:
         said[:] = [real(target, chunks, algorithm)]
         return said[0]
 
-    patch.setattr(local_files, "write", write)
-    patch.setattr(local_files, "flush_and_digest", lambda *_: said[0])
+    patch.setattr(disk, "write", write)
+    patch.setattr(disk, "proved", lambda *_: said[0])
 
 
 def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
-    real = local_files.measure
-    said: list[FileDigest] = []
+    real = disk.measure
+    said: list[Measured] = []
 
-    def measure(chunks: Any, algorithm: str) -> FileDigest:
+    def measure(chunks: Any, algorithm: str) -> Measured:
         said[:] = [real(chunks, algorithm)]
         return said[0]
 
-    patch.setattr(local_files, "measure", measure)
-    patch.setattr(mount_backend.DriveStore, "_read_back", lambda *_: said[0])
+    patch.setattr(disk, "measure", measure)
+    patch.setattr(drive.DriveStore, "_read_back", lambda *_: said[0])
 
 
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
-    def confirm_all(self: uploader.CheckpointUploader, sent: Any) -> str:
+    def ask(self: proof.Proof, store: Any, seal_it: Any) -> str:
         try:
-            return real(self, sent)
+            return real(self, store, seal_it)
         except StoreError:
-            self._write_manifest_once(sent)
+            self.seal(seal_it)
             return "it was written a while ago"
 
-    real = uploader.CheckpointUploader._confirm_all
-    patch.setattr(uploader.CheckpointUploader, "_confirm_all", confirm_all)
+    real = proof.Proof.ask
+    patch.setattr(proof.Proof, "ask", ask)
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session_id, "next_generation", lambda names: getattr(session_id.latest(names), "generation", 1))
+    patch.setattr(claim, "next_epoch", lambda names: getattr(claim.highest(names), "epoch", 1))
 
 
 def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Retention removes a checkpoint with all its files, as if no other could name one of them."""
-    patch.setattr(dedup, "unreferenced", lambda paths, _remaining: list(paths))
+    patch.setattr(sharing, "unneeded", lambda paths, _remaining: list(paths))
 
 
 def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
-    real = session_store.SessionStore._mark_if_confirmed
+    real = storing.Storing._prove
 
-    def prove(self: session_store.SessionStore, found: cp.Candidate) -> None:
+    def prove(self: storing.Storing, found: cp.Found) -> None:
         real(self, found)
-        self.uploader.newest = found.manifest
+        self.uploads.newest = found.manifest
 
-    patch.setattr(session_store.SessionStore, "_mark_if_confirmed", prove)
+    patch.setattr(storing.Storing, "_prove", prove)
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
-    real = uploader.write_files
+    real = publication.submit
     last: dict[Any, cp.Manifest] = {}
 
-    def write_files(store: Any, run: Any, order: Any) -> cp.Manifest:
-        last[order.id.session_id] = real(store, run, replace(order, newest=last.get(order.id.session_id, order.newest)))
-        return last[order.id.session_id]
+    def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+        last[rank] = real(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
+        return last[rank]
 
-    patch.setattr(uploader, "write_files", write_files)
+    patch.setattr(publication, "submit", submit)
 
 
 def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(mount_backend.DriveStore, "_empty", lambda *_: None)
+    patch.setattr(drive.DriveStore, "_empty", lambda *_: None)
 
 
 def mount_not_proved(patch: pytest.MonkeyPatch) -> None:
-    def proved(self: mount_guard.MountGuard) -> tuple[int, str]:
+    def proved(self: held.HeldMount) -> tuple[int, str]:
         if self._fd is None:
             self._fd = os.open(self.mount.point, os.O_RDONLY | os.O_DIRECTORY)
         return self._fd, os.path.relpath(self.root, self.mount.point)
 
-    patch.setattr(mount_guard.MountGuard, "verified_root", proved)
+    patch.setattr(held.HeldMount, "proved", proved)
 
 
 def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
@@ -268,11 +256,11 @@ def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
 
 
 def part_of_a_manifest_stops_the_start(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(checkpoint_fetch, "_all_truncated", lambda *_: False)
+    patch.setattr(checkpoints, "_all_cut_short", lambda *_: False)
 
 
 def part_of_a_journal_piece_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(uploader, "create_idempotent", lambda store, path, body: store.create(path, body))
+    patch.setattr(publication, "create_once", lambda store, path, body: store.create(path, body))
 
 
 class _Os:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from supervisor.core import checkpoint as cp
+from supervisor.core import events as ev
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.core.session import events as ev
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import checkpoints
+from supervisor.stores.folder import FolderStore
 from tests.faults.laws import it_resumes_from
 from tests.faults.paper import harm
 from tests.faults.world import RUN, Turn, before, demand, named
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from supervisor.core.checkpoint import manifest as cp
     from supervisor.core.ports import Store
 
 
@@ -35,8 +35,8 @@ class Ruin:
         run = self.world.root / "store" / RUN.name
         self.whole = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
         self.files: dict[cp.CheckpointId, list[Path]] = {}
-        for found in checkpoint_fetch.find(self.world.store(), RUN):
-            manifest = checkpoint_fetch.read_manifest(self.world.store(), found).manifest
+        for found in checkpoints.find(self.world.store(), RUN):
+            manifest = checkpoints.read_manifest(self.world.store(), found).manifest
             assert manifest is not None
             named_files = [run / entry.path for entry in manifest.all_files()]
             self.files[found.id] = [self.world.root / "store" / found.path, *named_files]

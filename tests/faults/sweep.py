@@ -17,8 +17,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.session import events as ev
+from supervisor.core import checkpoint as cp
+from supervisor.core import events as ev
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
 from tests.faults.stores import WORLDS
@@ -125,7 +125,7 @@ def faulty_story(world: World, make: Callable[..., syscalls.Act]) -> None:
         down[0] = False
         for folder in folders:
             outcome = named(lambda folder=folder: turn.publish(folder))
-            demand(isinstance(outcome, ev.CheckpointDurable), f"a later try fails: {outcome!r}")
+            demand(isinstance(outcome, ev.Durable), f"a later try fails: {outcome!r}")
     _forget_staged(world)
     laws_hold(world)
 
@@ -145,15 +145,15 @@ def _faulty_turn(world: World) -> tuple[Turn, list[Path]]:
         folder = turn.stage()
         for _ in range(2):
             outcome = named(lambda folder=folder: turn.publish(folder))
-            if isinstance(outcome, ev.CheckpointDurable):
+            if isinstance(outcome, ev.Durable):
                 break
         demand(
-            isinstance(outcome, ev.CheckpointDurable | Exception)
-            or (isinstance(outcome, ev.UploadFailed) and not outcome.permanent),
+            isinstance(outcome, ev.Durable | Exception)
+            or (isinstance(outcome, ev.PublishFailed) and not outcome.hopeless),
             f"a fault of the store ends as {outcome!r}",
         )
-        waiting = [] if isinstance(outcome, ev.CheckpointDurable) else [folder]
-        named(turn.storing.prune)
+        waiting = [] if isinstance(outcome, ev.Durable) else [folder]
+        named(turn.storing.retain)
         named(lambda number=number: turn.journal_piece(number))
     return turn, waiting
 
@@ -184,7 +184,7 @@ def _forget_staged(world: World) -> None:
 
 
 def _say(mouth: int, id_: cp.CheckpointId) -> None:
-    syscalls.REAL["write"](mouth, f"{id_.generation} {id_.step} {id_.writer} {id_.seq}\n".encode())
+    syscalls.REAL["write"](mouth, f"{id_.epoch} {id_.step} {id_.writer} {id_.seq}\n".encode())
 
 
 def main() -> int:

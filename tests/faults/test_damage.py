@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
+from supervisor.core import checkpoint as cp
+from supervisor.core import events as ev
+from supervisor.core.content import CONTENT_FILE
 from supervisor.core.digest import SHA256, XXH3, algorithm_of
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.core.session import events as ev
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import checkpoints
+from supervisor.stores.folder import FolderStore
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
 from tests.faults.ruin import Ruin, begin, damage
@@ -168,10 +168,7 @@ def test_checkpoints_made_without_that_package_are_verified_as_they_were_made_an
 
 
 def _algorithms(world: World) -> set[str]:
-    found = [
-        checkpoint_fetch.read_manifest(world.store(), each).manifest
-        for each in checkpoint_fetch.find(world.store(), RUN)
-    ]
+    found = [checkpoints.read_manifest(world.store(), each).manifest for each in checkpoints.find(world.store(), RUN)]
     return {algorithm_of(entry.digest) for manifest in found if manifest for entry in manifest.all_files()}
 
 
@@ -188,13 +185,13 @@ def test_content_of_a_newer_version_stops_and_asks(quick):
 
 def _newer_after_parsing(turn: Turn, content: Path) -> None:
     """Publish what a newer program would: a manifest of our schema around content of a later one."""
-    from supervisor.core.checkpoint import checkpoint_json as core
+    from supervisor.core import content as core
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "VERSION", core.VERSION + 1)
         said = json.loads(content.read_bytes())
-        content.write_bytes(core.to_bytes({"step": said["step"], "metrics": said["metrics"], "files": said["files"]}))
-        assert isinstance(turn.publish(content.parent), ev.CheckpointDurable)
+        content.write_bytes(core.sealed({"step": said["step"], "metrics": said["metrics"], "files": said["files"]}))
+        assert isinstance(turn.publish(content.parent), ev.Durable)
 
 
 def test_a_newer_run_record_is_said_in_two_lines(quick):
@@ -231,10 +228,7 @@ def test_files_that_a_drive_shows_twice_are_read_under_either_name(ruin):
         assert begin(ruin.world.turn(f"again-{path.name}")).id == newest
         ruin.mend()
         twin.unlink()
-    session = (
-        run
-        / str(RUN.session(checkpoint_fetch.parse_session_id(ruin.files[newest][0].parent.parent.name))).split("/")[-1]
-    )
+    session = run / str(RUN.session(checkpoints.rank_of(ruin.files[newest][0].parent.parent.name))).split("/")[-1]
     step = ruin.files[newest][0].parent
     shutil.copytree(step, step.with_name(f"{step.name} (1)"))
     shutil.copytree(session, session.with_name(f"{session.name} (1)"))
@@ -248,8 +242,8 @@ def test_twins_of_one_checkpoint_do_not_count_as_two_when_old_ones_are_removed(q
     turn.publish(turn.stage())
     session = world.root / "store" / RUN.session(turn.storing.rank)
     shutil.copytree(session, session.with_name(f"{session.name} (1)"))
-    turn.storing.prune()
-    assert {found.id for found in checkpoint_fetch.find(world.store(), RUN)} == set(sorted(world.safe)[-2:])
+    turn.storing.retain()
+    assert {found.id for found in checkpoints.find(world.store(), RUN)} == set(sorted(world.safe)[-2:])
 
 
 def test_a_copy_on_this_machine_serves_when_the_one_in_the_store_is_damaged(quick):
@@ -286,7 +280,7 @@ def test_a_staged_folder_that_changed_after_staging_is_not_published(quick):
     folder = turn.stage()
     (folder / "state-00001.safetensors").write_bytes(b"other")
     outcome = turn.publish(folder)
-    assert isinstance(outcome, ev.UploadFailed)
-    assert outcome.permanent
+    assert isinstance(outcome, ev.PublishFailed)
+    assert outcome.hopeless
     turn.publish(turn.stage())
     laws_hold(World(world.root, world.size, world.safe))

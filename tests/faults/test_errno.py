@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.core import events as ev
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.core.session import events as ev
-from supervisor.stores.local.folder import FolderStore
+from supervisor.stores.folder import FolderStore
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
 from tests.faults.stores import WORLDS, OnADrive
@@ -54,7 +54,7 @@ def test_every_fault_of_the_local_disk_has_a_name_and_loses_nothing_safe(quick, 
                     folder = named(turn.stage)
                     if not isinstance(folder, Exception):
                         named(lambda folder=folder, turn=turn: turn.publish(folder))
-                    named(turn.storing.prune)
+                    named(turn.storing.retain)
         laws_hold(world)
 
 
@@ -73,7 +73,7 @@ def test_a_save_that_fails_says_why_and_is_not_called_safe(quick, made, code, ki
     assert isinstance(failed, StoreError)
     assert failed.kind == kind
     assert world.safe == safe
-    assert isinstance(turn.publish(folder), ev.CheckpointDurable)
+    assert isinstance(turn.publish(folder), ev.Durable)
 
 
 def test_a_store_whose_root_vanished_is_gone_and_is_not_made_anew_on_the_disk_below(quick):
@@ -83,8 +83,8 @@ def test_a_store_whose_root_vanished_is_gone_and_is_not_made_anew_on_the_disk_be
     for act in (
         lambda: turn.publish(folder),
         lambda: turn.journal_piece(9),
-        turn.storing.check_fence,
-        turn.storing.prune,
+        turn.storing.look_at_fence,
+        turn.storing.retain,
     ):
         failed = named(act)
         assert isinstance(failed, StoreError)
@@ -120,7 +120,7 @@ def test_rows_of_the_step_log_survive_a_local_disk_that_was_full_for_a_while(qui
     world, turn = _ready(quick, made)
     with syscalls.bent(syscalls.failing(1, errno.ENOSPC, lasting=True, of=str(turn.storing.local.step_log))):
         first = turn.stage()
-    assert isinstance(turn.publish(first), ev.CheckpointDurable)
+    assert isinstance(turn.publish(first), ev.Durable)
     turn.publish(turn.stage())
     laws_hold(world)
 
@@ -130,7 +130,7 @@ def test_what_a_failed_upload_left_makes_room_for_the_next(quick, made):
     given_up, step = turn.stage(), turn.step
     unfinished = world.root / "store" / RUN.step(turn.storing.rank, step)
     with syscalls.bent(_no_manifest_for(step)):
-        assert isinstance(named(lambda: turn.publish(given_up)), StoreError | ev.DurabilityPending)
+        assert isinstance(named(lambda: turn.publish(given_up)), StoreError | ev.Unconfirmed)
     assert unfinished.is_dir()
     turn.publish(turn.stage())
     assert not unfinished.exists()

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from supervisor.core.session import events as ev
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core import events as ev
+from supervisor.stores.folder import FolderStore
 from tests.faults.laws import it_resumes_from, laws_hold, the_log_is_whole
 from tests.faults.stores import WORLDS, OnADrive
 from tests.faults.sweep import ALL, calls_of, chain, kill_sweep
@@ -67,7 +67,7 @@ def test_what_a_dead_session_of_this_machine_staged_is_adopted_with_all_rows_of_
     assert ready.adopted
     assert not ready.durable
     it_resumes_from(world, turn, ready, max(world.safe))
-    assert isinstance(turn.publish(newest), ev.CheckpointDurable)
+    assert isinstance(turn.publish(newest), ev.Durable)
     the_log_is_whole(world, dead.step)
     laws_hold(world)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.environment import EnvironmentRecord, Installed, LockedPackage
-from supervisor.engine.host.environment_store import RECORD, EnvironmentInstaller, EnvironmentStore, Recorded
-from supervisor.engine.run_catalog import claims
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core.claim import Rank
+from supervisor.core.environment import Found, Locked, Record
+from supervisor.engine import claims
+from supervisor.engine.packages import RECORD, Installer, Packages, Recorded
+from supervisor.stores.folder import FolderStore
 from tests.faults.checks import check_mount, check_torn_writes, check_trash
 from tests.faults.leftovers import parts_left_behind
 from tests.faults.stores import OnADrive
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")
-FOUND = Installed(python="3.11.7", python_tag="cp311", system="Linux x86_64", distributions={"numpy": "2.0"})
-LOCKED = tuple(LockedPackage(name, "1.0", tuple(f"sha256:{digit * 64}" for digit in "ab")) for name in ("one", "other"))
+FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
+FOUND = Found(python="3.11.7", python_tag="cp311", system="Linux x86_64", distributions={"numpy": "2.0"})
+LOCKED = tuple(Locked(name, "1.0", tuple(f"sha256:{digit * 64}" for digit in "ab")) for name in ("one", "other"))
 
 
 @pytest.mark.slow
@@ -61,8 +61,8 @@ class Made:
 
 
 def test_a_lock_of_the_environment_that_was_cut_short_anywhere_is_never_put_back(quick):
-    whole = EnvironmentRecord(FOUND, ("one", "other"), LOCKED).to_bytes()
-    older = EnvironmentRecord(FOUND, ("one", "other"), LOCKED[:1]).to_bytes()
+    whole = Record(FOUND, ("one", "other"), LOCKED).to_bytes()
+    older = Record(FOUND, ("one", "other"), LOCKED[:1]).to_bytes()
     for length in range(len(whole)):
         store, given = OnADrive(str(quick / f"{length}" / "store")), []
         (quick / f"{length}").mkdir()
@@ -73,7 +73,7 @@ def test_a_lock_of_the_environment_that_was_cut_short_anywhere_is_never_put_back
             given.append(recorded.record if recorded else None)
             return Made(whole)
 
-        packages = EnvironmentStore(store, RUN, EnvironmentInstaller(make, lambda *_: []), quick / "local")
+        packages = Packages(store, RUN, Installer(make, lambda *_: []), quick / "local")
         packages.prepare()
         packages.record(SECOND)
         assert given == [older], length
@@ -84,13 +84,13 @@ def test_a_wheel_that_was_cut_short_is_not_used_and_is_put_in_again(quick):
     body, given = _wheel(), []
     store = OnADrive(str(quick / "store"))
     claims.write_claim(store, RUN, FIRST, {})
-    store.create(f"{RUN.session(FIRST)}/{RECORD}", EnvironmentRecord(FOUND, (), LOCKED).to_bytes())
+    store.create(f"{RUN.session(FIRST)}/{RECORD}", Record(FOUND, (), LOCKED).to_bytes())
     store.create(f"{RUN.environments}/one-1.0-py3-none-any.whl", body[: len(body) // 2])
 
     def make(_recorded: Recorded | None, fetch: Callable[[Callable[[str], bool]], Path | None]) -> Made:
         wheels = fetch(lambda _: True)
         given.append([] if wheels is None else [each.read_bytes() for each in wheels.iterdir()])
-        return Made(EnvironmentRecord(FOUND, (), LOCKED).to_bytes())
+        return Made(Record(FOUND, (), LOCKED).to_bytes())
 
     def gather(_made: object, into: Path, kept: object) -> list[Path]:
         if kept:
@@ -101,7 +101,7 @@ def test_a_wheel_that_was_cut_short_is_not_used_and_is_put_in_again(quick):
         return [wheel]
 
     for _ in range(2):
-        packages = EnvironmentStore(store, RUN, EnvironmentInstaller(make, gather), quick / f"local-{len(given)}")
+        packages = Packages(store, RUN, Installer(make, gather), quick / f"local-{len(given)}")
         packages.prepare()
         packages.keep()
     assert given == [[], [body]]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.ports import StoreTraits
-from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.core.ports import Traits
+from supervisor.engine import checkpoints
 from tests.faults.paper import Judge, harm
 from tests.faults.stores import OnADrive, silent
 from tests.faults.sweep import ALL
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STATES = 200_000 if ALL else 20_000
 DAMAGES = 50_000 if ALL else 5_000
-FOLDER, DRIVE = StoreTraits(), StoreTraits(evidence="client", confirm_every_s=1.0, mounted=True)
+FOLDER, DRIVE = Traits(), Traits(evidence="client", confirm_every_s=1.0, mounted=True)
 PARTS = ("absent", "empty", "half", "whole")
 NEW = 3
 
@@ -54,9 +54,7 @@ def unproved(world: World) -> World:
 
 def new_files(judge: Judge) -> list[str]:
     """The files that the second machine made, of checkpoints and of records."""
-    session = str(
-        checkpoint_fetch.parse_session_id(max(judge.files) and next(iter(judge.files[max(judge.files)])).split("/")[1])
-    )
+    session = str(checkpoints.rank_of(max(judge.files) and next(iter(judge.files[max(judge.files)])).split("/")[1]))
     return [path for path in judge.whole if path.split("/")[1] == session]
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core.content import ContentError
+from supervisor.engine import staged
+from supervisor.stores.folder import FolderStore
 from tests.faults import syscalls
 from tests.faults.laws import nothing_safe_is_lost
 from tests.faults.losses import CHANGING, names_are_whole, power_sweep, with_real_calls
@@ -72,8 +72,8 @@ def test_a_staged_checkpoint_is_whole_or_absent_after_every_power_loss(quick):
             for name in there:
                 if name.startswith("step-"):
                     try:
-                        staged_checkpoints.verify(quick / "after" / "staging" / name, int(name.split("-")[1]))
-                    except CheckpointInfoError as error:
+                        staged.prove(quick / "after" / "staging" / name, int(name.split("-")[1]))
+                    except ContentError as error:
                         raise Violation(f"{name}: {error} ({words})") from error
             shutil.rmtree(quick / "after")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.stores.local.folder import FolderStore
+from supervisor.stores.folder import FolderStore
 from tests.faults import checks, plants
 from tests.faults.stores import OnADrive, OnAnotherDisk
 from tests.faults.world import Violation

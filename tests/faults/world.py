@@ -11,25 +11,21 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint import session_id
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, LOG_FILE, to_bytes
-from supervisor.core.clock import Instant
+from supervisor.core import checkpoint as cp
+from supervisor.core import claim, retention, status
+from supervisor.core import events as ev
+from supervisor.core.content import CONTENT_FILE, LOG_FILE, sealed
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.errors import UserError
-from supervisor.core.policy import retention
+from supervisor.core.instant import Instant
 from supervisor.core.ports import Store, StoreError
-from supervisor.core.session import events as ev
-from supervisor.core.session import status
-from supervisor.engine import journal
-from supervisor.engine.context import SessionContext
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.run_catalog import runs
-from supervisor.engine.upload.session_store import SessionStore
-from supervisor.stores.local.folder import TEMPORARY, FolderStore
-from supervisor.trainer.save import writer
-from supervisor.trainer.save.buffer import PAGE_BYTES
+from supervisor.engine import journal, runs, staged
+from supervisor.engine.job import Job
+from supervisor.engine.place import RunPlace
+from supervisor.engine.storing import Storing
+from supervisor.stores.folder import TEMPORARY, FolderStore
+from supervisor.trainer import writer
+from supervisor.trainer.buffer import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +35,7 @@ STRIDE = 5
 ASKED_MAX = 12
 SAME_STEPS = 40
 SHARED_BYTES_MIN = 40
-RUN = RunPaths("plates")
+RUN = RunPlace("plates")
 SHARING = (3, 200, SAME_STEPS)
 SIZES = {"one tiny file": (1, 30), "three files, one mostly the same": SHARING, "six files": (6, 50)}
 Size = tuple[int, int] | tuple[int, int, int]
@@ -70,7 +66,7 @@ class NoEnvironment:
     def prepare(self) -> Any:
         raise NotImplementedError
 
-    def record(self, rank: session_id.SessionId) -> None:
+    def record(self, rank: claim.Rank) -> None:
         raise NotImplementedError
 
     def keep(self) -> None:
@@ -125,7 +121,7 @@ class Turn:
     def __init__(self, world: World, disk: Path, store: Store) -> None:
         self.world = world
         self.attempt_number = 0
-        self.storing = SessionStore(_job(disk, store))
+        self.storing = Storing(_job(disk, store))
         self.store = store
         self.step = 0
 
@@ -138,12 +134,12 @@ class Turn:
     def enter(self) -> None:
         runs.enter(self.store, RUN, self.world.root / "script.py", [], {})
 
-    def claim(self) -> session_id.SessionId:
-        looked = self.storing.inspect_run()
-        assert isinstance(looked, ev.RunInspected)
-        before = session_id.latest(looked.names)
-        rank = self.storing.claim(session_id.next_generation(looked.names))
-        demand(before is None or rank.generation > before.generation, f"epoch {rank.generation} is used again")
+    def claim(self) -> claim.Rank:
+        looked = self.storing.look()
+        assert isinstance(looked, ev.Looked)
+        before = claim.highest(looked.names)
+        rank = self.storing.claim(claim.next_epoch(looked.names))
+        demand(before is None or rank.epoch > before.epoch, f"epoch {rank.epoch} is used again")
         self.storing.read_history()
         return rank
 
@@ -165,11 +161,11 @@ class Turn:
         return folder
 
     def publish(self, folder: Path) -> ev.Event:
-        outcome = self.storing.upload(folder, staged_checkpoints.content(folder).step, lambda _: None)
+        outcome = self.storing.publish(folder, staged.content(folder).step, lambda _: None)
         for _ in range(ASKED_MAX):
-            if isinstance(outcome, ev.CheckpointWritten | ev.DurabilityPending):
-                outcome = self.storing.uploader.confirm(folder)
-        if isinstance(outcome, ev.CheckpointDurable):
+            if isinstance(outcome, ev.Submitted | ev.Unconfirmed):
+                outcome = self.storing.confirm(folder)
+        if isinstance(outcome, ev.Durable):
             self.world.safe.append(outcome.id)
         return outcome
 
@@ -180,13 +176,13 @@ class Turn:
         self.storing.write_pieces([(f"journal-{number:06d}.jsonl", json.dumps(head).encode() + b"\n")])
 
 
-def _job(disk: Path, store: Store) -> SessionContext:
-    return SessionContext(
+def _job(disk: Path, store: Store) -> Job:
+    return Job(
         script=disk / "script.py", arguments=(), run=RUN, run_id="0123456789abcdef", store=store, local_root=disk,
         clock=Tick(), environments=NoEnvironment(), alive=lambda claimed: False if claimed.get("host") == disk.name else None,
         identity={"pid": os.getpid(), "host": disk.name},
         platform="local", writer=f"{next(_writers):08x}", environ={}, save_every="asked",
-        retention=retention.RetentionPolicy(KEEP), claim_extra={}, show=lambda _: None,
+        retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
         shared_bytes_min=SHARED_BYTES_MIN,
     )  # fmt: skip
 
@@ -198,7 +194,7 @@ def stage(world: World, staging: Path, span: tuple[int, int], number: int) -> Pa
 
     def seal(records: Mapping[str, tuple[int, str]]) -> tuple[str, bytes]:
         listed = [{"name": name, "bytes": length, "digest": digest} for name, (length, digest) in records.items()]
-        return CONTENT_FILE, to_bytes({"step": span[1], "metrics": {"loss": 0.5}, "files": listed})
+        return CONTENT_FILE, sealed({"step": span[1], "metrics": {"loss": 0.5}, "files": listed})
 
     name = f"step-{span[1]:09d}-{number}"
     writer.write_folder(staging, name, [_new_file(staging, file, body) for file, body in files.items()], seal)
@@ -230,10 +226,10 @@ def story(turn: Turn, tell: Callable[[cp.CheckpointId], None], checkpoints_made:
         tell(ready.id)
     for number in range(1, checkpoints_made + 1):
         outcome = turn.publish(turn.stage())
-        demand(isinstance(outcome, ev.CheckpointDurable), f"not saved: {outcome}")
+        demand(isinstance(outcome, ev.Durable), f"not saved: {outcome}")
         tell(turn.world.safe[-1])
-        retained = turn.storing.prune()
-        demand(isinstance(retained, ev.Pruned), f"not retained: {retained}")
+        retained = turn.storing.retain()
+        demand(isinstance(retained, ev.Retained), f"not retained: {retained}")
         turn.journal_piece(number)
 
 
@@ -242,9 +238,9 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
 
     def publish(folder: Path) -> None:
         outcome = turn.publish(folder)
-        demand(isinstance(outcome, ev.CheckpointDurable), f"not saved: {outcome}")
+        demand(isinstance(outcome, ev.Durable), f"not saved: {outcome}")
         tell(turn.world.safe[-1])
-        turn.storing.prune()
+        turn.storing.retain()
 
     ready = turn.begin()
     if ready.durable and ready.id is not None:
@@ -255,7 +251,7 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
         folder = turn.stage()
         for _ in range(unpublished):
             superseded, folder = folder, turn.stage(1)
-            staged_checkpoints.discard(superseded)
+            staged.discard(superseded)
         again = turn.restore()
         demand(again.folder == str(folder), f"after the trainer's death it goes on from {again}")
         publish(folder)

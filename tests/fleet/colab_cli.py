@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.environments import file_lock, overlay
-from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.installers.port import IndexSources, InstallerFailed
-from supervisor.environments.tool_env import STAMP, say
+from supervisor.environments import installers, locks, overlay
+from supervisor.environments.port import InstallerFailed, Sources
+from supervisor.environments.private import STAMP, say
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".supervisor"
@@ -36,12 +35,12 @@ def colab_binary() -> Path:
 def _made(python: str) -> Path:
     folder = HOME / "colab-cli"
     mark = f"{zlib.crc32(LIST.read_bytes()):08x} {python}"
-    with file_lock.locked(HOME / "colab-cli.lock", say) as held:
+    with locks.held(HOME / "colab-cli.lock", say) as held:
         if not (folder / STAMP).is_file() or (folder / STAMP).read_text("utf-8") != mark:
             shutil.rmtree(folder, ignore_errors=True)
             overlay.make_venv(python, folder, os.environ)
-            installer = installer_choice.choose(os.environ, HOME, say)
-            installer.install(f"{folder}/bin/python", LIST, sources=IndexSources(keep_fd=held))
+            installer = installers.choose(os.environ, HOME, say)
+            installer.install(f"{folder}/bin/python", LIST, sources=Sources(keep_fd=held))
             (folder / STAMP).write_text(mark, "utf-8")
     return folder / "bin" / "colab"
 

@@ -4,7 +4,7 @@ Two folders: the *cloud* (the far side: machines and their disks, which outlive 
 this computer remembers). Another process that opens the same two folders sees the same machines::
 
     cloud = FakeCloud(tmp_path / "cloud", agent=(sys.executable, "-m", "supervisor", "agent", "."))
-    provisioner = FakeProvisioner(cloud, tmp_path / "state")        # the port: core/fleet/provisioning.py
+    provisioner = FakeProvisioner(cloud, tmp_path / "state")        # the port: core/provisioning.py
 
     cloud.alive()                      # [Machine, ...] as they really are, others' too (name "" for those)
     cloud.disk(machine)                # Path of the machine's folder: write its status.json, read what was put
@@ -33,14 +33,14 @@ import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.fleet.provisioning import Balance, FleetTraits, Machine, MachineError, NoSuchFile
+from supervisor.core.provisioning import Balance, FleetTraits, Machine, MachineError, NoSuchFile
 from tests.fleet.fake_cloud import FakeCloud, entry_of, machine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from supervisor.core.fleet.provisioning import MachineRequest
+    from supervisor.core.provisioning import Wanted
 
 __all__ = ["FakeCloud", "FakeProvisioner"]
 
@@ -68,7 +68,7 @@ class FakeProvisioner:
                 listed.append(machine if endpoint in known else dataclasses.replace(machine, name="", record=""))
         return listed
 
-    def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
+    def bring_up(self, name: str, wanted: Wanted) -> Machine:
         with self._call("bring_up", name) as account:
             for endpoint, entry in account["machines"].items():
                 if entry["name"] == name and endpoint in self._known():

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.fleet.provisioning import Machine, MachineError
+from supervisor.core.provisioning import Machine, MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,10 +4,10 @@ import sys
 from dataclasses import replace
 
 from supervisor.__main__ import main
-from supervisor.core.fleet import serving as fleet_serving
-from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
+from supervisor.core import fleet_serving
+from supervisor.fleet.provisioners import colab
 
-colab_provisioner.TRAITS = replace(colab_provisioner.TRAITS, poll_s=1.0, listings=2, listings_apart_s=0.2)
+colab.TRAITS = replace(colab.TRAITS, poll_s=1.0, listings=2, listings_apart_s=0.2)
 fleet_serving.AGAIN_S = 0.2
 
 if __name__ == "__main__":

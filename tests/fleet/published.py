@@ -6,24 +6,24 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core import checkpoint as cp
+from supervisor.core.claim import Rank
+from supervisor.core.content import CONTENT_FILE
 from supervisor.core.digest import digest_of, preferred
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPaths
-from supervisor.fleet.home_replica import HomeReplica
-from supervisor.fleet.transfer import part as transfer_part
-from supervisor.fleet.transfer.outbox import Outbox
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.place import RunPlace
+from supervisor.fleet import parcels
+from supervisor.fleet.outbox import Outbox
+from supervisor.fleet.relay import HomeRun
+from supervisor.stores.folder import FolderStore
 from supervisor.stores.relay import RelayStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.fleet.transfer.part import TransferPart
+    from supervisor.fleet.parcels import Parcel
 
-RUN = RunPaths("plates")
+RUN = RunPlace("plates")
 RECORD = {"schema": 1, "id": "abc0abc0abc0abc0", "script": "train.py", "arguments": [], "options": {"keep_last": 2}}
 
 
@@ -32,11 +32,11 @@ class Served:
     """A machine's folder with a store in it, its outbox, and home."""
 
     root: Path
-    rank: SessionId = field(default_factory=lambda: SessionId(1, "aa"))
+    rank: Rank = field(default_factory=lambda: Rank(1, "aa"))
     seq: int = 0
     machine: RelayStore = field(init=False)
     home_store: FolderStore = field(init=False)
-    home: HomeReplica = field(init=False)
+    home: HomeRun = field(init=False)
     outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Served:
     def again(self) -> None:
         """Begin the agent and the controller anew, as after their deaths."""
         self.outbox = Outbox(self.root / "machine/outbox", self.root / "machine/store")
-        self.home = HomeReplica(self.home_store, RUN, self.root / "home/state", BootClock())
+        self.home = HomeRun(self.home_store, RUN, self.root / "home/state", BootClock())
 
     def enter(self) -> None:
         """Begin a session."""
@@ -77,7 +77,7 @@ class Served:
             self.machine.create(f"{folder}/{name}", content)
             path = f"{folder}/{name}".removeprefix(f"{RUN.name}/")
             files.append(cp.FileEntry(name, path, len(content), digest_of((content,), preferred())))
-        manifest = cp.Manifest(cp.CheckpointId(self.rank.generation, step, self.rank.writer, self.seq), tuple(files))
+        manifest = cp.Manifest(cp.CheckpointId(self.rank.epoch, step, self.rank.writer, self.seq), tuple(files))
         self.machine.create(self.path(manifest), cp.manifest_body(manifest))
         return manifest
 
@@ -85,20 +85,20 @@ class Served:
     def path(manifest: cp.Manifest) -> str:
         """Return where a manifest lies."""
         name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
-        return f"{RUN.step(manifest.id.session_id, manifest.id.step)}/{name}"
+        return f"{RUN.step(manifest.id.rank, manifest.id.step)}/{name}"
 
-    def cut(self) -> list[TransferPart]:
+    def cut(self) -> list[Parcel]:
         """Let the agent pack what is new; return all that can be fetched."""
         self.outbox.scan()
         self.outbox.cut()
         return [parcel for _, parcel in self.outbox.ready]
 
-    def pending_acks(self) -> None:
+    def mail(self) -> None:
         """Carry home's mail to the machine."""
-        for parcel in self.home.pending_acks():
-            opened = transfer_part.read(parcel.file)
+        for parcel in self.home.mail():
+            opened = parcels.read(parcel.file)
             if opened.header.letter is not None:
-                self.outbox.apply_ack(opened.header.letter)
+                self.outbox.hear(opened.header.letter)
             self.home.delivered(parcel)
 
     def carry(self) -> None:
@@ -106,7 +106,7 @@ class Served:
         while ready := self.cut():
             for parcel in ready:
                 self.home.merge(parcel.file, parcel.sha256)
-            self.pending_acks()
+            self.mail()
 
     def at_home(self) -> dict[str, bytes]:
         """Return every file of the home store."""

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPaths
-from supervisor.fleet.home_replica import HomeReplica
-from supervisor.fleet.transfer.part import TransferPartError
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.place import RunPlace
+from supervisor.fleet.parcels import ParcelError
+from supervisor.fleet.relay import HomeRun
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from random import Random
 
-    from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.fleet.transfer.part import TransferPart
+    from supervisor.core.checkpoint import CheckpointId
+    from supervisor.fleet.parcels import Parcel
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = RunPaths("toy")
+RUN = RunPlace("toy")
 WAIT_S_MAX = 400.0
 LOOK_EVERY_S = 0.05
 
@@ -50,7 +50,7 @@ class Machine:
         }  # fmt: skip
         (self.folder / "job.json").write_text(json.dumps(job))
 
-    def put(self, parcel: TransferPart) -> None:
+    def put(self, parcel: Parcel) -> None:
         """Put a parcel into the inbox, whole under its name."""
         to = self.folder / parcel.name
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Machine:
 class Pump:
     """Carries parcels home and mail back. With ``chance`` it does that badly: lost, doubled, cut short, out of order."""
 
-    def __init__(self, home: HomeReplica, folder: Path, chance: Random | None = None) -> None:
+    def __init__(self, home: HomeRun, folder: Path, chance: Random | None = None) -> None:
         self.home, self.folder, self.chance = home, folder, chance
         self.merged: list[Any] = []
         self.refused = 0
@@ -133,7 +133,7 @@ class Pump:
             listed += [each for each in listed if self.chance.random() < 0.3]
         for each in listed:
             self._fetch(machine, each)
-        for parcel in self.home.pending_acks():
+        for parcel in self.home.mail():
             if self.chance is not None and self.chance.random() < 0.2:
                 continue
             machine.put(parcel)
@@ -153,22 +153,22 @@ class Pump:
             local.write_bytes(body[:at] if self.chance.random() < 0.5 else body[:at] + b"\0" + body[at + 1 :] + b"x")
         try:
             self.merged.append(self.home.merge(local, told["sha256"]))
-        except TransferPartError:
+        except ParcelError:
             self.refused += 1
 
 
-def home(folder: Path) -> HomeReplica:
+def home(folder: Path) -> HomeRun:
     """Return the relay's end at home, as a controller makes it anew after each of its deaths."""
-    return HomeReplica(FolderStore(str(folder / "runs")), RUN, folder / "state", BootClock())
+    return HomeRun(FolderStore(str(folder / "runs")), RUN, folder / "state", BootClock())
 
 
 def begin(pump: Pump, machine: Machine, *, arguments: list[str], **more: object) -> CheckpointId | None:
     """Seed a new machine and start its agent; return the checkpoint from which it goes on."""
-    pump.home.start_machine()
-    seed = pump.home.make_resume_set()
+    pump.home.begin_machine()
+    seed = pump.home.seed()
     for parcel in seed.parcels:
         machine.put(parcel)
     machine.consign(seed.index(), arguments=arguments, **more)
-    pump.home.delete_resume_set()
+    pump.home.forget_seed()
     machine.start()
     return seed.checkpoint

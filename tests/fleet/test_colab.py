@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from supervisor.core.fleet.provisioning import MachineError, MachineRequest, NoSuchFile
-from supervisor.fleet.agent.agent_status import is_watched
-from supervisor.fleet.provisioners.colab import account as colab_account
-from supervisor.fleet.provisioners.colab import cells as colab_cells
-from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
+from supervisor.core.provisioning import MachineError, NoSuchFile, Wanted
+from supervisor.fleet.provisioners import colab, colab_account, colab_cells
+from supervisor.fleet.reporting import watched
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
 from tests.machines.machine import inhabitants, words_of
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.core.fleet.provisioning import Machine
-    from supervisor.fleet.provisioners.colab.provisioner import ColabProvisioner as Colab
+    from supervisor.core.provisioning import Machine
+    from supervisor.fleet.provisioners.colab import ColabProvisioner as Colab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "machines can be made")]
 WAIT_S = 400
@@ -62,7 +60,7 @@ def here(world: World, tmp_path_factory: pytest.TempPathFactory) -> Colab:
 @pytest.fixture(scope="module")
 def vm(here: Colab) -> Machine:
     """A machine that tests leave as it was."""
-    return here.bring_up("shared", MachineRequest("T4"))
+    return here.bring_up("shared", Wanted("T4"))
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +101,7 @@ def test_an_agent_outlives_the_call_that_started_it_and_is_started_again_when_it
     here.start(vm)  # a new call joins the agent that lives
     assert json.loads(status.read_text())["pid"] == first["pid"]
     os.kill(next(pid for pid in inhabitants(box.first) if words_of(pid).endswith(b"launch.py\0")), signal.SIGKILL)
-    until(notes.attached_ended, WAIT_S)
+    until(notes.over, WAIT_S)
     here.start(vm)
     until(lambda: json.loads(status.read_text())["pid"] != first["pid"], WAIT_S)
     here.restart(vm)
@@ -117,14 +115,14 @@ def test_a_cell_waits_with_the_agent_again_after_its_kernel_died(
     here.start(vm)
     box = world.service.of(vm.endpoint).box
     folder = box.content / "training-supervisor"
-    until(lambda: (folder / "status.json").is_file() and is_watched(folder), WAIT_S)
+    until(lambda: (folder / "status.json").is_file() and watched(folder), WAIT_S)
     first = json.loads((folder / "status.json").read_text())
     for pid in inhabitants(box.first):
         if b"ipykernel" in words_of(pid):
             os.kill(pid, signal.SIGKILL)
-    until(lambda: is_watched(folder) is False, WAIT_S)
+    until(lambda: watched(folder) is False, WAIT_S)
     here.attend(vm)
-    until(lambda: is_watched(folder), WAIT_S)
+    until(lambda: watched(folder), WAIT_S)
     assert json.loads((folder / "status.json").read_text())["pid"] == first["pid"], "the agent trained on all the time"
     here.restart(vm)
 
@@ -143,11 +141,11 @@ def test_a_sweep_that_was_given_up_and_runs_late_does_not_end_the_agent_that_was
     first = json.loads(status.read_text())
     here.start(vm)
     newer = until(lambda: _other(status, first["pid"]), WAIT_S)
-    _, answer = here._account.run_cell(notes, colab_cells.sweep, meant)
+    _, answer = here._account.cell(notes, colab_cells.sweep, meant)
     assert answer == {"swept": True, "killed": 0}
     until(lambda: json.loads(status.read_text())["beat"] > newer["beat"] + 2, WAIT_S)
     assert json.loads(status.read_text())["pid"] == newer["pid"]
-    _, answer = here._account.run_cell(notes, colab_cells.sweep, notes.launches)
+    _, answer = here._account.cell(notes, colab_cells.sweep, notes.launches)
     assert answer["killed"] >= 1
     here.restart(vm)
 
@@ -204,21 +202,21 @@ def test_a_refusal_is_told_for_what_it_is(world: World, colab_here: Colab) -> No
     ):
         world.service.assign_answers = list(answers)
         with pytest.raises(MachineError) as refused:
-            colab_here.bring_up("four", MachineRequest("T4"))
+            colab_here.bring_up("four", Wanted("T4"))
         assert refused.value.kind == kind, refused.value
         assert refused.value.hint
     assert len(world.service.assigned) == before
     with pytest.raises(MachineError, match="no P100"):
-        colab_here.bring_up("five", MachineRequest("P100"))
+        colab_here.bring_up("five", Wanted("P100"))
 
 
 def test_a_machine_whose_answer_was_lost_is_found_again(world: World, colab_here: Colab) -> None:
     world.service.assign_answers = ["made"]
-    made = colab_here.bring_up("five", MachineRequest("T4"))
+    made = colab_here.bring_up("five", Wanted("T4"))
     assert world.service.of(made.endpoint).listed
     world.service.assign_answers = ["made and gone"]
     with pytest.raises(MachineError) as told:
-        colab_here.bring_up("six", MachineRequest("T4"))
+        colab_here.bring_up("six", Wanted("T4"))
     assert told.value.kind == "unreachable"
     assert world.service.vms[-1].endpoint in str(told.value)
     assert {each.name for each in colab_here.machines()} == {"five", ""}
@@ -230,22 +228,22 @@ def test_who_kills_the_computer_in_the_middle_makes_no_second_machine(
     before = len(world.service.vms)
     world.service.assign_answers = [3.0]
     program = (
-        "import pathlib, sys; from supervisor.core.fleet.provisioning import MachineRequest as Wanted; "
-        "from supervisor.fleet.provisioners.colab.provisioner import ColabProvisioner; "
+        "import pathlib, sys; from supervisor.core.provisioning import Wanted; "
+        "from supervisor.fleet.provisioners.colab import ColabProvisioner; "
         "ColabProvisioner(pathlib.Path(sys.argv[1])).bring_up('seven', Wanted('T4'))"
     )
     first = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "computer")], env=world.environ)
     until(lambda: not world.service.assign_answers, WAIT_S)
     first.kill()
     first.wait()
-    colab_here.bring_up("seven", MachineRequest("T4"))
+    colab_here.bring_up("seven", Wanted("T4"))
     assert len(world.service.vms) == before + 1
 
 
 def test_the_call_that_stays_with_a_machine_ends_when_the_machine_is_gone(
     world: World, colab_here: Colab, tmp_path: Path
 ) -> None:
-    gone = colab_here.bring_up("eight", MachineRequest())
+    gone = colab_here.bring_up("eight", Wanted())
     (tmp_path / "launch.py").write_text(BEATS)
     colab_here.put(gone, str(tmp_path / "launch.py"), "launch.py")
     colab_here.start(gone)
@@ -278,7 +276,7 @@ def test_nobody_has_logged_in(world: World, colab_here: Colab) -> None:
 def test_a_call_that_never_returns_is_ended(
     here: Colab, vm: Machine, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colab_provisioner, "SMALL_S", 3.0)
+    monkeypatch.setattr(colab, "SMALL_S", 3.0)
     world.service.of(vm.endpoint).tunnel.mute = True
     with pytest.raises(MachineError, match="did not answer in time"):
         here.get(vm, "status.json", str(tmp_path / "status"))
@@ -286,7 +284,7 @@ def test_a_call_that_never_returns_is_ended(
     monkeypatch.undo()
     for cell_s in (10.0, 40.0, colab_account.CELL_S):  # the sweep too has only so long, which a busy machine may need
         monkeypatch.setattr(colab_account, "CELL_S", cell_s)
-        said, answer = here._account.run_cell(here._of(vm), lambda _mark: "while True: pass")
+        said, answer = here._account.cell(here._of(vm), lambda _mark: "while True: pass")
         assert (said.code, answer) == (None, {})
         with contextlib.suppress(MachineError):
             here.restart(vm)  # its kernel is busy for ever, and the sweep needs it

@@ -6,15 +6,15 @@ import json
 
 import pytest
 
-from supervisor.core.fleet.provisioning import Machine, MachineError
-from supervisor.fleet.provisioners.colab.output import (
-    CliOutput,
+from supervisor.core.provisioning import Machine, MachineError
+from supervisor.fleet.provisioners.colab_spoken import (
+    Said,
     balance,
-    creation_error,
-    error_of,
     listing,
     record_in,
+    refusal,
     sessions_file,
+    trouble,
 )
 
 TRACE = "Traceback (most recent call last):\n  ...\ncolab_cli.client.ColabRequestError: Failed to issue request POST https://x/tun/m/assign?nbh=1: "
@@ -22,7 +22,7 @@ RECORD = {"name": "toy-1", "token": "t", "url": "http://u", "endpoint": "gpu-t4-
 
 
 def test_a_listing_names_ours_and_others() -> None:
-    said = CliOutput(
+    said = Said(
         0,
         "[colab] Pruned 1 stale local session(s).\n"
         "[toy-1] gpu-t4-s-1 | Hardware: T4 | Shape: Standard | Variant: GPU\n"
@@ -31,20 +31,20 @@ def test_a_listing_names_ours_and_others() -> None:
         "",
     )
     assert listing(said) == [Machine("toy-1", "gpu-t4-s-1", "T4"), Machine("", "m-s-2"), Machine("b", "tpu-3", "V5E1")]
-    assert listing(CliOutput(0, "[colab] No active sessions found on server.\n", "")) == []
+    assert listing(Said(0, "[colab] No active sessions found on server.\n", "")) == []
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        CliOutput(0, "", ""),
-        CliOutput(1, "", TRACE + "Internal Server Error"),
-        CliOutput(1, "[a] e-1 | Hardware: T4 | Shape: Standard | Variant: GPU\n", "Traceback"),
-        CliOutput(0, "[a] e-1 | Hardware: T4 | Shape: Standard | Variant: GPU\n[colab] something new\n", ""),
-        CliOutput(None, "", ""),
+        Said(0, "", ""),
+        Said(1, "", TRACE + "Internal Server Error"),
+        Said(1, "[a] e-1 | Hardware: T4 | Shape: Standard | Variant: GPU\n", "Traceback"),
+        Said(0, "[a] e-1 | Hardware: T4 | Shape: Standard | Variant: GPU\n[colab] something new\n", ""),
+        Said(None, "", ""),
     ],
 )
-def test_what_is_not_understood_is_no_listing(said: CliOutput) -> None:
+def test_what_is_not_understood_is_no_listing(said: Said) -> None:
     with pytest.raises(MachineError) as told:
         listing(said)
     assert told.value.kind == "unreachable"
@@ -73,7 +73,7 @@ GET = (
     ],
 )  # fmt: skip
 def test_the_reason_is_told_whole_with_the_hint_that_fits(said: str, kind: str, words: str, hint: str) -> None:
-    told = error_of(CliOutput(1, "", said), "list the machines")
+    told = trouble(Said(1, "", said), "list the machines")
     assert told.kind == kind
     assert words in str(told)
     assert hint in told.hint
@@ -82,53 +82,51 @@ def test_the_reason_is_told_whole_with_the_hint_that_fits(said: str, kind: str, 
 
 def test_units_that_are_not_told_are_a_sentence() -> None:
     with pytest.raises(MachineError) as told:
-        balance(CliOutput(1, "", "[colab] Warning: failed to fetch compute-unit info: 503"))
+        balance(Said(1, "", "[colab] Warning: failed to fetch compute-unit info: 503"))
     assert str(told.value) == "Colab did not tell the units: failed to fetch compute-unit info: 503"
 
 
 @pytest.mark.parametrize("more", [" | Zone: x", " | Status: IDLE | Zone: y | New: z", ""])
 def test_a_listing_of_a_newer_command_line_is_understood_and_a_banner_is_no_machine(more: str) -> None:
     line = f"[toy-1] gpu-t4-s-1 | Hardware: T4 | Shape: Standard | Variant: GPU{more}\n"
-    assert listing(CliOutput(0, f"A new version of colab is available: 0.8.0\n{line}", "")) == [
+    assert listing(Said(0, f"A new version of colab is available: 0.8.0\n{line}", "")) == [
         Machine("toy-1", "gpu-t4-s-1", "T4")
     ]
     with pytest.raises(MachineError, match="is not understood: m-s-2") as told:
-        listing(CliOutput(0, f"{line}m-s-2 | T4\n", ""))
+        listing(Said(0, f"{line}m-s-2 | T4\n", ""))
     assert "another version of `colab`" in told.value.hint
 
 
 @pytest.mark.parametrize(
     ("said", "logged", "units", "kind"),
     [
-        (CliOutput(1, "", "[colab] Allocation refused (precondition failed). This can mean"), "", 5.0, "refused"),
-        (CliOutput(1, "", "[colab] Allocation refused (precondition failed). This can mean"), "", 0.0, "quota"),
-        (CliOutput(1, "", "[colab] Backend rejected accelerator 'A100'. You may"), "", None, "denied"),
-        (CliOutput(1, "", TRACE + "Service Unavailable\n"), "", None, "refused"),
-        (CliOutput(1, "", TRACE + "Forbidden\n"), "", None, "denied"),
-        (CliOutput(1, "", TRACE + "Unauthorized\n"), "", None, "login"),
-        (CliOutput(1, "", "pydantic_core.ValidationError: input_value={'outcome': 2}"), "", None, "quota"),
-        (CliOutput(1, "", "pydantic_core.ValidationError: 3 errors"), 'Response Body: {"outcome": "DENYLISTED"}', None, "denied"),
-        (CliOutput(1, "", "requests.exceptions.ConnectionError: Max retries exceeded"), "", None, "unreachable"),
-        (CliOutput(1, "To authorize colab-cli, visit this URL in any browser:", "EOFError"), "", None, "login"),
-        (CliOutput(None, "[colab] Creating session 'a'...", ""), "", None, "unreachable"),
+        (Said(1, "", "[colab] Allocation refused (precondition failed). This can mean"), "", 5.0, "refused"),
+        (Said(1, "", "[colab] Allocation refused (precondition failed). This can mean"), "", 0.0, "quota"),
+        (Said(1, "", "[colab] Backend rejected accelerator 'A100'. You may"), "", None, "denied"),
+        (Said(1, "", TRACE + "Service Unavailable\n"), "", None, "refused"),
+        (Said(1, "", TRACE + "Forbidden\n"), "", None, "denied"),
+        (Said(1, "", TRACE + "Unauthorized\n"), "", None, "login"),
+        (Said(1, "", "pydantic_core.ValidationError: input_value={'outcome': 2}"), "", None, "quota"),
+        (Said(1, "", "pydantic_core.ValidationError: 3 errors"), 'Response Body: {"outcome": "DENYLISTED"}', None, "denied"),
+        (Said(1, "", "requests.exceptions.ConnectionError: Max retries exceeded"), "", None, "unreachable"),
+        (Said(1, "To authorize colab-cli, visit this URL in any browser:", "EOFError"), "", None, "login"),
+        (Said(None, "[colab] Creating session 'a'...", ""), "", None, "unreachable"),
     ],
 )  # fmt: skip
-def test_a_machine_that_was_not_made(said: CliOutput, logged: str, units: float | None, kind: str) -> None:
-    assert creation_error(said, logged, units).kind == kind
+def test_a_machine_that_was_not_made(said: Said, logged: str, units: float | None, kind: str) -> None:
+    assert refusal(said, logged, units).kind == kind
 
 
 def test_units() -> None:
-    told = balance(
-        CliOutput(0, "Current balance: 87.50 compute units\nUsage rate: 1.96/hr\nActive assignments: 1\n", "")
-    )
+    told = balance(Said(0, "Current balance: 87.50 compute units\nUsage rate: 1.96/hr\nActive assignments: 1\n", ""))
     assert (told.units, told.units_per_hour) == (87.5, 1.96)
     with pytest.raises(MachineError):
-        balance(CliOutput(1, "", "[colab] Warning: failed to fetch compute-unit info: 500"))
+        balance(Said(1, "", "[colab] Warning: failed to fetch compute-unit info: 500"))
 
 
 def test_the_last_words_are_told() -> None:
     assert "Connection was lost." in str(
-        error_of(CliOutput(1, "", "Traceback\nRuntimeError: Connection was lost.\n"), "do it")
+        trouble(Said(1, "", "Traceback\nRuntimeError: Connection was lost.\n"), "do it")
     )
 
 
@@ -146,8 +144,8 @@ def test_no_token_is_told() -> None:
         failed,
         "[colab] Download failed: 500 Server Error for url: https://h/x?colab-runtime-proxy-token=abc",
     ):
-        assert "abc" not in str(error_of(CliOutput(1, words, ""), "do it"))
-        assert "Download failed: " in str(error_of(CliOutput(1, words, ""), "do it"))
+        assert "abc" not in str(trouble(Said(1, words, ""), "do it"))
+        assert "Download failed: " in str(trouble(Said(1, words, ""), "do it"))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +163,6 @@ def test_no_token_is_told() -> None:
 )  # fmt: skip
 def test_of_a_chain_of_errors_the_innermost_is_told(chain: str, reason: str) -> None:
     err = f"x.ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /t?k=abc (Caused by {chain})"
-    told = error_of(CliOutput(1, "", err), "list the machines")
+    told = trouble(Said(1, "", err), "list the machines")
     assert str(told) == f"Colab did not list the machines: {reason}"
     assert "network" in told.hint

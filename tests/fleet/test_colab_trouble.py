@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.machines import ROOT, Turn, until
 from benchmarks.night_launch import FOLDER
-from supervisor.fleet.provisioners.colab.records import all_records
+from supervisor.fleet.provisioners.colab_notes import all_notes
 from tests.fleet.paced import project
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
@@ -31,7 +31,7 @@ WAIT_S = 400
 def world(tmp_path: Path) -> Iterator[World]:
     with a_colab_world(tmp_path / "world") as made:
         yield made
-        for notes in all_records(next(made.folder.glob("local/**/state/colab/machines"))):
+        for notes in all_notes(next(made.folder.glob("local/**/state/colab/machines"))):
             notes.detach()  # the call that stays with a machine outlives a launch that was killed
 
 
@@ -85,9 +85,9 @@ def test_what_listings_do_not_say_stops_no_fetching_and_leaves_no_machine(world:
     first.tunnel.answers = "404 Not Found"
     launch.until(lambda: len(service.assigned) == 2, WAIT_S)
     service.hidden.clear()
-    launch.until(f"{first.endpoint} is released", WAIT_S)
+    launch.until(f"{first.endpoint} is given back", WAIT_S)
     assert service.assigned == [service.vms[1]], "the one that serves stays"
-    assert f"{first.endpoint} was taken for lost and is listed again: releasing it" in launch.text
+    assert f"{first.endpoint} was taken for lost and is listed again: giving it back" in launch.text
     launch.end()
 
 
@@ -109,5 +109,5 @@ def test_a_machine_that_appears_after_a_leave_is_named_listed_as_ours_and_can_be
     listed = ran(world, tmp_path, "launch", "--on", "colab", "--list").stdout
     assert f"--release {appeared.endpoint}" in listed
     done = ran(world, tmp_path, "launch", "--on", "colab", "--release", appeared.endpoint)
-    assert (done.returncode, done.stdout) == (0, f"{appeared.endpoint} is released\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{appeared.endpoint} is given back\n"), done.stderr
     assert world.service.assigned == []

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.machines import ROOT, TOY, Turn, final_state, until
 from benchmarks.machines import Machine as OneMachine
-from supervisor.fleet.provisioners.ssh.remote import MARKER
+from supervisor.fleet.provisioners.ssh_far import MARKER
 from tests.fleet.fake import FakeCloud
 from tests.fleet.paced import project
 
@@ -135,7 +135,7 @@ def test_a_living_machine_whose_files_vanish_is_said_and_replaced_and_the_run_en
             each.rename(place / "vanished" / each.name)
     assert launch.wait(WAIT_S) == 0, launch.text
     assert "warning: the machine: files of the run were removed from the machine while it worked" in launch.text
-    assert "what this computer does not hold is lost; the next machine resumes from what it holds" in launch.text
+    assert "what this computer does not hold is lost; the next machine goes on from what it holds" in launch.text
     assert re.search(r"2 machines, [\d,]+ machine seconds", launch.text), launch.text
     assert machines_of(place) == []
     assert final_state(place / "runs", "toy") == uninterrupted(place)
@@ -146,7 +146,7 @@ import os, signal, sys
 from pathlib import Path
 from supervisor.fleet import provisioners
 from supervisor.cli import main
-from supervisor.fleet.controller import FleetJournal as Journal
+from supervisor.fleet.controller import Journal
 from tests.fleet.fake import FakeCloud, FakeProvisioner
 
 cloud = FakeCloud(Path(sys.argv[1]), agent=(sys.executable, "launch.py"))
@@ -283,7 +283,7 @@ def test_a_second_wish_leaves_the_machine_and_the_same_command_takes_it_up_again
     launch.process.send_signal(signal.SIGHUP)
     assert launch.wait(WAIT_S) == 130, launch.text
     (machine,) = machines_of(place)
-    assert "continues by itself" in launch.text
+    assert "goes on by itself" in launch.text
     changed = Turn(command, place, environ(place), place / "changed.txt")  # a stop, and the mind changed at once
     changed.until("looking after it", WAIT_S)
     changed.process.send_signal(signal.SIGINT)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
-from supervisor.fleet.transfer import part as transfer_part
-from supervisor.fleet.transfer.outbox import GAP_S, REPLACED_AFTER_S
+from supervisor.core.instant import Instant
+from supervisor.fleet import parcels
+from supervisor.fleet.outbox import GAP_S, REPLACED_AFTER_S
 from tests.fleet.published import RUN, Served
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def clock() -> Hours:
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Hours) -> Served:
-    monkeypatch.setattr(transfer_part, "CONTENT_BYTES_MAX", SIZE)
-    monkeypatch.setattr(transfer_part, "BYTES_MAX", 4 * SIZE)
-    monkeypatch.setattr("supervisor.fleet.transfer.outbox.WINDOW_BYTES", 8 * 4 * SIZE)
-    monkeypatch.setattr("supervisor.fleet.transfer.outbox.SMALL_BYTES", 500)
+    monkeypatch.setattr(parcels, "CONTENT_BYTES_MAX", SIZE)
+    monkeypatch.setattr(parcels, "BYTES_MAX", 4 * SIZE)
+    monkeypatch.setattr("supervisor.fleet.outbox.WINDOW_BYTES", 8 * 4 * SIZE)
+    monkeypatch.setattr("supervisor.fleet.outbox.SMALL_BYTES", 500)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # because no power fails here
     made = Served(tmp_path)
     made.enter()
@@ -50,12 +50,12 @@ def round_trip(served: Served, most: int = 8) -> None:
     """One poll: some parcels are fetched, and the mail goes back."""
     for parcel in served.cut()[:most]:
         served.home.merge(parcel.file, parcel.sha256)
-    served.pending_acks()
+    served.mail()
 
 
 def first_step(served: Served) -> int:
     """The step of the checkpoint whose files are to be fetched first."""
-    pieces = [piece for parcel in served.cut() for piece, _ in transfer_part.read(parcel.file)]
+    pieces = [piece for parcel in served.cut() for piece, _ in parcels.read(parcel.file)]
     return next(int(piece.path.split("/step-")[1][:9]) for piece in pieces if "/step-" in piece.path)
 
 

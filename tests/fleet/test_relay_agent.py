@@ -14,23 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.machines import until
-from supervisor import composition
+from supervisor import wiring
 from supervisor.core.errors import UserError
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPaths
-from supervisor.fleet.agent import agent
-from supervisor.fleet.agent import job as agent_job
-from supervisor.fleet.agent.agent_paths import AgentPaths
-from supervisor.fleet.home_replica import HomeReplica
-from supervisor.fleet.transfer import inbox as agent_inbox
-from supervisor.fleet.transfer import part as transfer_part
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.place import RunPlace
+from supervisor.fleet import agent, consignment, parcels, served
+from supervisor.fleet.relay import HomeRun
+from supervisor.stores.folder import FolderStore
 from tests.fleet.relays import ROOT, Pump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RUN = RunPaths("toy")
+RUN = RunPlace("toy")
 RECORD = {"schema": 1, "id": "0123456789abcdef", "script": "train.py", "arguments": [], "options": {}}
 
 
@@ -40,7 +36,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.folder = root / "machine"
         self.store = FolderStore(str(root / "home/runs"))
-        self.home = HomeReplica(self.store, RUN, root / "home/state", BootClock())
+        self.home = HomeRun(self.store, RUN, root / "home/state", BootClock())
         self.pump = Pump(self.home, root / "pump")
         self.said: list[str] = []
         self.codes: list[int] = []
@@ -53,8 +49,8 @@ class Place:
 
     def agent(self) -> agent.Agent:
         environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-        store = composition.open_store(f"relay:{self.folder / 'store'}")
-        machine = AgentPaths(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
+        store = wiring.open_store(f"relay:{self.folder / 'store'}")
+        machine = agent.Machine(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
         return agent.Agent(machine, self.said.append)
 
     def start(self) -> None:
@@ -67,7 +63,7 @@ class Place:
         path = self.folder / "status.json"
         return json.loads(path.read_bytes()) if path.exists() else {}
 
-    def put(self, parcel: transfer_part.TransferPart) -> None:
+    def put(self, parcel: parcels.Parcel) -> None:
         to = self.folder / parcel.name
         to.parent.mkdir(parents=True, exist_ok=True)
         to.with_suffix(".part").write_bytes(parcel.file.read_bytes())
@@ -85,7 +81,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(agent_job, "PROGRAM", "tests.fleet.short")
+    monkeypatch.setattr(served, "PROGRAM", "tests.fleet.short")
     monkeypatch.setattr(agent, "TICK_S", 0.02)
     made = Place(tmp_path)
     yield made
@@ -144,7 +140,7 @@ def test_killed_without_a_word_the_supervisor_is_started_again_but_not_for_ever(
 
 @pytest.mark.slow
 def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_path):
-    from supervisor.engine.trainer_process.launcher import _secrets
+    from supervisor.engine.launcher import _secrets
 
     secrets = place.folder / "secrets.env"
     secrets.write_text("# mine\nTOKEN=a=b c\n\nEMPTY=\n")
@@ -167,14 +163,14 @@ def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_p
 def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path):
     old = FolderStore(str(tmp_path / "home/runs"))
     old.create("toy/run.json", json.dumps(RECORD).encode())
-    seed = place.home.make_resume_set()
+    seed = place.home.seed()
     (parcel,) = seed.parcels
     place.consign(seed=seed.index())
     place.start()
     status = until(lambda: place.status.get("phase") == "preparing" and place.status)
-    assert status["words"] == "waiting for 1 parts from your computer"
-    place.put(transfer_part.TransferPart(_cut(parcel.file), parcel.name, 0, ""))
-    until(lambda: "incomplete" in place.status["error"])
+    assert status["words"] == "waiting for 1 parcels from your computer"
+    place.put(parcels.Parcel(_cut(parcel.file), parcel.name, 0, ""))
+    until(lambda: "not whole" in place.status["error"])
     assert not (place.folder / "store/toy").exists()
     place.put(parcel)
     place.to_the_end()
@@ -217,7 +213,7 @@ def test_what_the_agent_keeps_for_itself_may_be_removed_and_the_run_goes_on(plac
     waiting(place, tmp_path / "gate")
     for name in removed:
         (place.folder / name).rename(tmp_path / f"removed-{name}")
-    until(lambda: "they were made again, and the run continues" in place.status["error"])
+    until(lambda: "they were made again, and the run goes on" in place.status["error"])
     (place.folder / "store/toy/run (100).json").write_text("made after that")
     until(lambda: place.pump.once(place) and "run (100).json" in place.at_home())  # type: ignore[arg-type]
     (tmp_path / "gate").touch()
@@ -233,7 +229,7 @@ def test_an_agent_whose_notes_were_removed_while_it_was_dead_waits_for_no_seed(p
     told = json.loads((place.folder / "job.json").read_bytes()) | {"seed": [{"sha256": "0" * 64}]}
     (place.folder / "job.json").write_text(json.dumps(told))
     (place.folder / agent.SEEDED).touch()
-    assert place.agent()._wait_for_job().seed == ("0" * 64,)
+    assert place.agent()._prepared().seed == ("0" * 64,)
 
 
 def emptied(folder: Path, to: Path, *, kept: bool) -> None:
@@ -256,7 +252,7 @@ def test_a_machine_whose_files_are_removed_ends_its_supervisor_and_hands_the_run
     assert place.codes == [42]
     assert status["exit_code"] == 42
     assert "files of the run were removed from the machine while it worked" in status["error"]
-    assert "the next machine resumes" in status["error"]
+    assert "the next machine goes on" in status["error"]
     until(lambda: not [each for each in processes() if str(tmp_path / "gate") in each])
 
 
@@ -291,7 +287,7 @@ def processes() -> list[str]:
 
 def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):
     waited: list[str] = []
-    with agent.exclusive(tmp_path, lambda: None):
+    with agent.alone(tmp_path, lambda: None):
         second = Thread(target=lambda: _hold(tmp_path, waited))
         second.start()
         until(lambda: waited == ["waits"])
@@ -300,7 +296,7 @@ def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):
 
 
 def _hold(folder: Path, waited: list[str]) -> None:
-    with agent.exclusive(folder, lambda: waited.append("waits")):
+    with agent.alone(folder, lambda: waited.append("waits")):
         waited.append("has it")
 
 
@@ -316,8 +312,8 @@ def test_a_job_that_cannot_be_read_ends_it_in_two_lines(place: Place, body):
 
 
 def test_where_the_agents_own_packages_cannot_be_had_it_says_so_and_may_be_started_again(tmp_path, monkeypatch, capsys):
+    from supervisor.cli import agent as verb
     from supervisor.cli import main
-    from supervisor.cli.verbs import agent as verb
     from supervisor.core.errors import SetupError
 
     def missing() -> None:
@@ -342,9 +338,9 @@ def test_the_code_is_unpacked_once_and_only_the_users(tmp_path):
     tarred(
         tmp_path, ("project/trainers/toy.py", b"print(1)"), ("project/.tmp-mine", b""), ("package/supervisor/x.py", b"")
     )
-    assert (agent_inbox.unpack(tmp_path) / "trainers/toy.py").read_bytes() == b"print(1)"
+    assert (consignment.unpack(tmp_path) / "trainers/toy.py").read_bytes() == b"print(1)"
     (tmp_path / "code.tar").unlink()
-    assert agent_inbox.unpack(tmp_path) == tmp_path / "project"
+    assert consignment.unpack(tmp_path) == tmp_path / "project"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
 
 
@@ -353,13 +349,13 @@ def test_no_member_of_the_code_leads_out_of_the_machines_folder(tmp_path, name):
     (tmp_path / "machine").mkdir()
     tarred(tmp_path / "machine", (name, b"evil"))
     with pytest.raises(UserError, match="cannot be unpacked"):
-        agent_inbox.unpack(tmp_path / "machine")
+        consignment.unpack(tmp_path / "machine")
     assert not list(tmp_path.rglob("evil.py"))
 
 
 def test_code_that_is_no_archive_or_did_not_come_is_said(tmp_path):
     with pytest.raises(UserError, match="cannot be unpacked"):
-        agent_inbox.unpack(tmp_path)
+        consignment.unpack(tmp_path)
     (tmp_path / "code.tar").write_bytes(b"garbage" * 100)
     with pytest.raises(UserError, match="cannot be unpacked"):
-        agent_inbox.unpack(tmp_path)
+        consignment.unpack(tmp_path)

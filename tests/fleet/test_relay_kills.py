@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.fleet.transfer import part as transfer_part
+from supervisor.fleet import parcels
 from tests.fleet.published import RUN, Served
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def template(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("CONTENT_BYTES_MAX", SIZE), ("BYTES_MAX", 4 * SIZE)):
-        monkeypatch.setattr(transfer_part, name, value)
-    monkeypatch.setattr("supervisor.fleet.transfer.outbox.SMALL_BYTES", 0)
+        monkeypatch.setattr(parcels, name, value)
+    monkeypatch.setattr("supervisor.fleet.outbox.SMALL_BYTES", 0)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # because a kill takes nothing out of the memory of the system
 
 
@@ -112,16 +112,16 @@ def test_killed_while_a_machine_is_seeded_the_next_try_seeds_it(template: Path, 
 
     def sow(folder: Path) -> None:
         served = Served(folder)
-        served.home.start_machine()
-        served.home.make_resume_set()
+        served.home.begin_machine()
+        served.home.seed()
 
     for folder in points(carried, tmp_path / "seeded", sow, first=2):
         home = Served(folder).home
-        home.start_machine()
-        seed = home.make_resume_set()
-        told = [piece.path for parcel in seed.parcels for piece, _ in transfer_part.read(parcel.file, parcel.sha256)]
+        home.begin_machine()
+        seed = home.seed()
+        told = [piece.path for parcel in seed.parcels for piece, _ in parcels.read(parcel.file, parcel.sha256)]
         assert seed.checkpoint is not None
         assert seed.checkpoint.step == 40
         assert RUN.record in told
-        home.delete_resume_set()
+        home.forget_seed()
         assert not (folder / "home/state/seed").exists()

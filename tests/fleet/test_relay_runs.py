@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from supervisor.core.checkpoint.manifest import Validity
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.run_catalog import claims
-from supervisor.engine.upload import step_log as step_log_store
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core.checkpoint import Verdict
+from supervisor.engine import checkpoints, claims, steplog
+from supervisor.stores.folder import FolderStore
 from tests.fleet.relays import ROOT, RUN, Machine, Pump, begin, home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from supervisor.core.checkpoint.manifest import CheckpointId
+    from supervisor.core.checkpoint import CheckpointId
 
 pytestmark = pytest.mark.slow
 TOY = ["--steps", "300", "--step-ms", "20", "--state-mb", "1", "--seed", "3"]
@@ -45,9 +43,9 @@ class Watcher:
         assert newest.step >= told, f"step {told} is called safe, and home has {newest}"
         if newest not in self.whole:
             store = FolderStore(str(self.folder / "runs"))
-            found = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
-            verdict = checkpoint_fetch.fetch(store, RUN, found, self.folder / "brought")[0].verdict
-            self.whole[newest] = verdict is Validity.WHOLE
+            found = max(checkpoints.find(store, RUN), key=lambda each: each.id)
+            verdict = checkpoints.bring(store, RUN, found, self.folder / "brought")[0].verdict
+            self.whole[newest] = verdict is Verdict.WHOLE
         assert self.whole[newest]
 
 
@@ -126,15 +124,15 @@ def _ended_like_an_uninterrupted_one(folder: Path) -> None:
     stores = [FolderStore(str(folder / name / "runs")) for name in ("home", "quiet")]
     final = []
     for store in stores:
-        newest = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
-        manifest = checkpoint_fetch.read_manifest(store, newest).manifest
+        newest = max(checkpoints.find(store, RUN), key=lambda each: each.id)
+        manifest = checkpoints.read_manifest(store, newest).manifest
         assert manifest is not None
         assert manifest.id.step == 300
         wanted = {"state-00000.safetensors", "state.json", "rng.json"}
         final.append({entry.name: (entry.bytes, entry.digest) for entry in manifest.files if entry.name in wanted})
     assert final[0] == final[1]
     assert len(final[0]) == 3
-    assert list(step_log_store.joined(stores[0], RUN)) == list(step_log_store.joined(stores[1], RUN))
+    assert list(steplog.joined(stores[0], RUN)) == list(steplog.joined(stores[1], RUN))
 
 
 def test_the_verbs_at_home_tell_the_truth_while_the_fleet_runs_and_stop_ends_it(tmp_path: Path, fleet):

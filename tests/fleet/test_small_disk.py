@@ -19,7 +19,7 @@ WAIT_S = 400
 SMALL_DISK = 'mount -t tmpfs -o size=16m tmpfs "$1" && shift && exec "$@"'
 SOON = """
 import sys
-from supervisor.core.fleet import unsaved as fleet_unsaved
+from supervisor.core import fleet_unsaved
 from supervisor.cli import main
 fleet_unsaved.OVERDUE_S_MAX = 6.0
 sys.exit(main(sys.argv[1:]))
@@ -49,4 +49,4 @@ def test_saves_that_fail_on_a_full_disk_are_told_at_home_and_the_run_is_given_up
     assert "the launch ends with exit code 93 if that stays so" in told
     assert re.search(r"FAILED: the run has trained for .* without a new checkpoint.*exit code 93", told), told
     assert "make room on the machine" in told
-    assert "is released" in told
+    assert "is given back" in told

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.machines import ROOT, until
 from supervisor.core.errors import UserError
-from supervisor.core.fleet.provisioning import MachineError, MachineRequest
-from supervisor.fleet.provisioners.ssh.provisioner import BASE, SshProvisioner
+from supervisor.core.provisioning import MachineError, Wanted
+from supervisor.fleet.provisioners.ssh import BASE, SshProvisioner
 from tests.fleet.fake_cloud import kill_marked
 from tests.fleet.sshd import HOST, RealSshd, missing
 from tests.machines.machine import children
@@ -58,7 +58,7 @@ def trouble(provisioner: SshProvisioner) -> MachineError:
 
 
 def test_the_machine_goes_on_while_the_connection_is_lost(sshd: RealSshd, here: SshProvisioner, tmp_path: Path) -> None:
-    machine = here.bring_up("night", MachineRequest())
+    machine = here.bring_up("night", Wanted())
     folder = sshd.home / BASE.removeprefix("~/") / machine.endpoint.rpartition("/")[2]
     (tmp_path / "launch.py").write_text(AGENT)
     here.put(machine, str(tmp_path / "launch.py"), "launch.py")
@@ -106,20 +106,20 @@ def test_a_python_that_is_too_old_or_absent_is_told_in_two_lines(sshd: RealSshd,
 
 def test_what_a_shell_prints_at_its_start_does_not_matter(sshd: RealSshd, here: SshProvisioner) -> None:
     (sshd.home / ".bashrc").write_text('echo "welcome; no newline at the end"; printf x; echo warning >&2\n')
-    machine = here.bring_up("noisy", MachineRequest())
+    machine = here.bring_up("noisy", Wanted())
     assert here.machines() == [machine]
 
 
 def test_hardware_that_the_host_lacks_is_refused_and_nothing_is_made(sshd: RealSshd, here: SshProvisioner) -> None:
     with pytest.raises(MachineError, match="NVIDIA T1000000") as told:
-        here.bring_up("big", MachineRequest("NVIDIA T1000000"))
+        here.bring_up("big", Wanted("NVIDIA T1000000"))
     assert told.value.kind == "denied"
     assert here.machines() == []
 
 
 def test_a_disk_that_is_not_mounted_is_not_an_empty_list(sshd: RealSshd, here: SshProvisioner) -> None:
     assert here.machines() == []
-    machine = here.bring_up("lost", MachineRequest())
+    machine = here.bring_up("lost", Wanted())
     base = sshd.home / BASE.removeprefix("~/")
     base.rename(base.with_name("elsewhere"))
     assert trouble(here).kind == "unreachable"
@@ -132,8 +132,8 @@ def test_who_is_killed_in_the_middle_of_making_a_machine_finds_it_again(
     sshd: RealSshd, here: SshProvisioner, tmp_path: Path
 ) -> None:
     program = (
-        "import pathlib, sys; from supervisor.core.fleet.provisioning import MachineRequest as Wanted; "
-        "from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner; "
+        "import pathlib, sys; from supervisor.core.provisioning import Wanted; "
+        "from supervisor.fleet.provisioners.ssh import SshProvisioner; "
         f"SshProvisioner(pathlib.Path(sys.argv[1]), where={HOST!r}).bring_up('once', Wanted())"
     )
     with sshd.silent():
@@ -141,12 +141,12 @@ def test_who_is_killed_in_the_middle_of_making_a_machine_finds_it_again(
         until(lambda: children(first.pid), WAIT_S)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
-    machine = here.bring_up("once", MachineRequest())
+    machine = here.bring_up("once", Wanted())
     assert here.machines() == [machine]
 
 
 def test_a_release_that_was_cut_in_the_middle_is_finished_by_the_next(sshd: RealSshd, here: SshProvisioner) -> None:
-    machine = here.bring_up("cut", MachineRequest())
+    machine = here.bring_up("cut", Wanted())
     base = sshd.home / BASE.removeprefix("~/")
     (base / machine.endpoint.rpartition("/")[2]).rename(base / f".gone-{json.loads(machine.record)['id']}")
     assert here.machines() == []

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import supervisor
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.context import TrainerContext
+from supervisor.trainer import life
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -221,7 +221,7 @@ def fitted(folder, place, make, stop_at=None, *, module=Net, loaders=True, callb
     environ = {"SUPERVISOR_RUN_STAGING": str(folder / place)}
     if stop_at is not None:
         environ["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-    trainer_context._current[:] = [TrainerContext(read_settings(environ, "train.py"))]
+    life._here[:] = [Life(read_settings(environ, "train.py"))]
     pl.seed_everything(3, verbose=False)
     rows, train = make()
     trainer = pl.Trainer(
@@ -235,5 +235,5 @@ def fitted(folder, place, make, stop_at=None, *, module=Net, loaders=True, callb
     except SystemExit as ended:
         if stop_at is None or ended.code:
             raise
-    trainer_context.current().run.flush()
+    life.here().run.flush()
     return rows, trainer

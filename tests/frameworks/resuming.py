@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import TrainerNote
-from supervisor.trainer import attach, compare
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.context import TrainerContext
-from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.core.messages import Note
+from supervisor.trainer import attach, compare, life
+from supervisor.trainer.folder import open_folder
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 if TYPE_CHECKING:
@@ -33,12 +32,12 @@ class Attempts:
         environ = {"SUPERVISOR_RUN_STAGING": str(self._folder / name), "SUPERVISOR_RUN_SAVE_EVERY": "1000000steps"}
         if stop_at is not None:
             environ["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-        here = TrainerContext(read_settings(environ, "train.py"))
-        say = here.send
-        here.send = lambda message: (  # type: ignore[method-assign]
-            self.said.append(message.text) if isinstance(message, TrainerNote) else say(message)
+        here = Life(read_settings(environ, "train.py"))
+        say = here.say
+        here.say = lambda message: (  # type: ignore[method-assign]
+            self.said.append(message.text) if isinstance(message, Note) else say(message)
         )
-        self._patch.setattr(trainer_context, "_current", [here])
+        self._patch.setattr(life, "_here", [here])
         try:
             return script()
         except SystemExit as end:

@@ -6,9 +6,8 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
-from supervisor.core.wire.messages import Finished
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.process import script_end
+from supervisor.core.messages import Finished
+from supervisor.trainer import ends, life
 from tests.frameworks.resuming import Attempts
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -114,7 +113,7 @@ def test_a_loop_that_is_left_by_hand_says_at_its_end_how_far_it_came(attempts, i
                 break
 
     attempts.attempt(train, "run")
-    told = script_end.outcome_message(trainer_context.current(), None)
+    told = ends.word(life.here(), None)
     assert isinstance(told, Finished)
     assert told.short_of == 12, "the supervisor's last line has it"
     assert 0 < told.step < 12

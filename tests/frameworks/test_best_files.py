@@ -127,5 +127,5 @@ def test_the_best_model_is_the_same_as_without_a_death(name: str, attach: tuple[
     (second.work / "go").touch()
     resumed = started(second)
     assert resumed.wait(WAIT_S_MAX) == 0, resumed.text
-    assert "resuming from step" in resumed.text
+    assert "going on from step" in resumed.text
     assert final(resumed) == final(whole)

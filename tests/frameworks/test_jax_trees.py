@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import supervisor
-from supervisor.trainer.errors import UnsupportedStateError
+from supervisor.trainer.refused import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -183,7 +183,7 @@ def test_modules_of_equinox_go_on_as_they_are(attempts):
 
 def test_a_tree_that_cannot_be_changed_in_place_is_refused_with_the_line_that_works(attempts):
     tree = Training({"w": jax.numpy.ones(2)}, Moments(0, []), max)
-    with pytest.raises(UnsupportedStateError, match="Training: a pytree cannot be put back in place") as refused:
+    with pytest.raises(RefusedError, match="Training: a pytree cannot be put back in place") as refused:
         attempts.attempt(lambda: supervisor.attach(state=tree), "run")
     assert "jax.tree.leaves" in refused.value.hint
 
@@ -205,6 +205,6 @@ def test_a_tree_that_is_another_one_in_the_fresh_process_is_named(attempts, othe
             pass
 
     attempts.attempt(lambda: run(tree), "run", STOP)
-    with pytest.raises(UnsupportedStateError) as refused:
+    with pytest.raises(RefusedError) as refused:
         attempts.attempt(lambda: run(other(tree)), "run")
     assert words in str(refused.value)

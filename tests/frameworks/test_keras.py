@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks.machines import ROOT
 from supervisor.core.errors import UsageError
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.errors import UnsupportedStateError
+from supervisor.trainer import life
+from supervisor.trainer.refused import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras", reason="needs Keras 3: pip install keras, and a backend")
 BACKEND = keras.backend.backend()
-callback = pytest.importorskip("supervisor.trainer.loops.keras.callback", reason="needs Keras 3: pip install keras")
+callback = pytest.importorskip("supervisor.trainer.callbacks.keras", reason="needs Keras 3: pip install keras")
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
@@ -67,7 +67,7 @@ def attempts(tmp_path, monkeypatch):
 
 def fit(*, policy="float32", steps_per_execution=1, heard=None, more=(), epochs=3, data=None, **options):
     """Fit a small net as a fresh process would, and return its history."""
-    callback._fits.clear()
+    callback._used.clear()
     keras.utils.clear_session()
     keras.utils.set_random_seed(7)
     keras.config.set_dtype_policy(policy)
@@ -204,7 +204,7 @@ def test_a_generator_begins_anew_and_it_is_said(attempts):
 @pytest.mark.slow
 def test_other_arrays_than_those_it_began_with_are_refused(attempts):
     attempts.attempt(fit, "run", 4)
-    with pytest.raises(UnsupportedStateError, match="batch_size was 2 and is 4"):
+    with pytest.raises(RefusedError, match="batch_size was 2 and is 4"):
         attempts.attempt(lambda: fit(data=lambda: {"x": X, "y": Y, "batch_size": 4}), "run")
 
 
@@ -212,7 +212,7 @@ def test_other_arrays_than_those_it_began_with_are_refused(attempts):
 def test_a_second_fit_of_a_script_is_refused_in_two_lines(attempts):
     def twice():
         fit(epochs=1)
-        used = list(callback._fits)
+        used = list(callback._used)
         model = keras.Sequential([keras.layers.Dense(1)])
         model.compile("sgd", "mse")
         assert used
@@ -230,7 +230,7 @@ def test_left_within_a_step_nothing_of_it_is_kept(attempts):
                 raise SystemExit(0)
 
     attempts.attempt(lambda: fit(more=[Leaving()]), "run")
-    trainer_context.current().run.close()
+    life.here().run.close()
     with pytest.raises(ValueError, match="empty"):
         attempts.step("run")
 

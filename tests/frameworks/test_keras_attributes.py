@@ -7,17 +7,15 @@ from collections import Counter, defaultdict, deque
 import numpy as np
 import pytest
 
-from supervisor.trainer.errors import UnsupportedStateError
+from supervisor.trainer.refused import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras", reason="needs Keras 3: pip install keras, and a backend")
-callback = pytest.importorskip("supervisor.trainer.loops.keras.callback", reason="needs Keras 3: pip install keras")
-keras_arrays = pytest.importorskip("supervisor.trainer.loops.keras.arrays", reason="needs Keras 3")
+callback = pytest.importorskip("supervisor.trainer.callbacks.keras", reason="needs Keras 3: pip install keras")
+keras_arrays = pytest.importorskip("supervisor.trainer.callbacks.keras_arrays", reason="needs Keras 3")
 array_data_adapter = pytest.importorskip("keras.src.trainers.data_adapters.array_data_adapter", reason="needs Keras 3")
-keras_after = pytest.importorskip(
-    "supervisor.trainer.loops.keras.second_fit", reason="needs Keras 3: pip install keras"
-)
+keras_after = pytest.importorskip("supervisor.trainer.callbacks.keras_after", reason="needs Keras 3: pip install keras")
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install tensorflow")
 
 pytestmark = [
@@ -39,7 +37,7 @@ def attempts(tmp_path, monkeypatch):
 
 
 def begun(seed=7):
-    callback._fits.clear()
+    callback._used.clear()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
 
@@ -127,7 +125,7 @@ def test_the_batches_have_the_shapes_that_they_have_without_us(samples):
     adapter = array_data_adapter.ArrayDataAdapter(X[:samples], Y[:samples], batch_size=BATCH, shuffle=True)
     own = adapter.get_tf_dataset()
     for first in range(adapter._size + 1):
-        ours = keras_arrays.dataset(adapter, keras_arrays.BatchOrder(adapter, 5, 0), first)
+        ours = keras_arrays.dataset(adapter, keras_arrays.Order(adapter, 5, 0), first)
         assert ours.element_spec == own.element_spec
         assert len(list(ours)) == adapter._size - first
 
@@ -177,7 +175,7 @@ def test_a_model_that_nobody_can_build_before_its_first_step_is_refused_before_i
         model.compile(keras.optimizers.Adam(0.02), run_eagerly=True)
         fitted(model, y=None)
 
-    with pytest.raises(UnsupportedStateError, match="the variables of Eager cannot be made before its first step"):
+    with pytest.raises(RefusedError, match="the variables of Eager cannot be made before its first step"):
         attempts.attempt(run, "run")
     assert Eager.steps == 0
 
@@ -511,7 +509,7 @@ def test_a_fit_whose_data_run_out_says_that_it_ended_before_its_last_step(attemp
 
 
 def test_training_that_comes_after_the_fit_that_is_kept_is_said_once(attempts, monkeypatch):
-    monkeypatch.setattr(keras_after, "_warned", set())
+    monkeypatch.setattr(keras_after, "_told", set())
     for owner, name in ((keras.callbacks.CallbackList, "on_train_begin"), (keras.Model, "train_on_batch")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
 

@@ -7,9 +7,8 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
-from supervisor.core.wire.messages import Finished, ScriptFailed
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.process import script_end
+from supervisor.core.messages import Finished, ScriptFailed
+from supervisor.trainer import ends, life
 from tests.frameworks.lightning_fits import (
     Cycle,
     Gan,
@@ -38,7 +37,7 @@ pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 def process(tmp_path, monkeypatch):
     """Return a function that fits as a process of its own would."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trainer_context, "_current", list(trainer_context._current))
+    monkeypatch.setattr(life, "_here", list(life._here))
     return lambda *given, **options: fitted(tmp_path, *given, **options)
 
 
@@ -121,7 +120,7 @@ def test_with_workers_the_order_of_the_samples_is_the_same(process, persistent):
 
 def test_one_step_is_one_update_and_an_epochs_end_belongs_to_its_last_step(process):
     _, trainer = process("whole", shuffled(), accumulate_grad_batches=2)
-    assert (trainer_context.current().run.step, trainer.global_step) == (9, 9)
+    assert (life.here().run.step, trainer.global_step) == (9, 9)
     step, _, rows = left("whole")
     assert (step, [row["step"] for row in rows]) == (9, list(range(9)))
     assert [row["step"] for row in rows if "train_epoch" in row] == [2, 5, 8]
@@ -166,8 +165,8 @@ def test_after_an_error_within_a_step_nothing_is_saved(process):
 
     with pytest.raises(ValueError, match="broken"):
         process("failed", shuffled(), module=Failing)
-    trainer_context.current().run.flush()
-    assert trainer_context.current().failed
+    life.here().run.flush()
+    assert life.here().failed
     assert not [path for path in Path("failed").iterdir() if path.name.startswith("step-")]
 
 
@@ -269,8 +268,8 @@ def overstated():
 @pytest.mark.parametrize("how", ["StopIteration", "next() of an iterator that is over"])
 def test_a_fit_that_a_stop_iteration_cuts_short_is_no_success(process, capsys, how):
     process("run", shuffled(), module=lambda: Leaves(how))
-    assert trainer_context.current().run.step == 3
-    told = script_end.outcome_message(trainer_context.current(), None)
+    assert life.here().run.step == 3
+    told = ends.word(life.here(), None)
     assert isinstance(told, ScriptFailed)
     assert (told.kind, "at step 3 of 15" in told.message) == ("short", True)
     assert "fit() ended at step 3 of 15, and nothing asked for that" in capsys.readouterr().err
@@ -278,13 +277,13 @@ def test_a_fit_that_a_stop_iteration_cuts_short_is_no_success(process, capsys, h
 
 def test_a_fit_whose_data_run_out_before_their_length_is_no_success(process):
     process("run", overstated)
-    assert script_end.outcome_message(trainer_context.current(), None).kind == "short"
+    assert ends.word(life.here(), None).kind == "short"
 
 
 @pytest.mark.parametrize("how", ["the hook returns -1", "should_stop"])
 def test_a_fit_that_lightning_is_told_to_stop_is_a_success(process, capsys, how):
     process("run", shuffled(), module=lambda: Leaves(how))
-    told = script_end.outcome_message(trainer_context.current(), None)
+    told = ends.word(life.here(), None)
     assert isinstance(told, Finished)
     assert told.step < 15
     assert "nothing asked for that" not in capsys.readouterr().err
@@ -292,4 +291,4 @@ def test_a_fit_that_lightning_is_told_to_stop_is_a_success(process, capsys, how)
 
 def test_a_fit_whose_time_is_over_is_a_success(process):
     process("run", shuffled(count=400), max_time={"milliseconds": 1}, max_epochs=50)
-    assert isinstance(script_end.outcome_message(trainer_context.current(), None), Finished)
+    assert isinstance(ends.word(life.here(), None), Finished)

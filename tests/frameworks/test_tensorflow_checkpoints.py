@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import supervisor
-from supervisor.trainer.errors import UnsupportedStateError
+from supervisor.trainer.refused import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -98,12 +98,12 @@ def test_what_a_resume_could_not_put_back_is_refused_when_it_is_attached(attempt
 
     begun()
     empty = tf.train.Checkpoint(net=Later(), optimizer=keras.optimizers.Adam())
-    with pytest.raises(UnsupportedStateError, match=r"net: Later has no variables yet") as refused:
+    with pytest.raises(RefusedError, match=r"net: Later has no variables yet") as refused:
         attempts.attempt(lambda: supervisor.attach(state=empty), "one")
     assert "before supervisor.attach()" in refused.value.hint
     alone = tf.train.Checkpoint(optimizer=keras.optimizers.Adam())
     with pytest.raises(
-        UnsupportedStateError, match="optimizer: it has no slots yet, and what it trains is not in this checkpoint"
+        RefusedError, match="optimizer: it has no slots yet, and what it trains is not in this checkpoint"
     ):
         attempts.attempt(lambda: supervisor.attach(state=alone), "two")
 

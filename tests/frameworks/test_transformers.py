@@ -6,9 +6,8 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
-from supervisor.core.wire.messages import Finished, ScriptFailed
-from supervisor.trainer import context as trainer_context
-from supervisor.trainer.process import script_end
+from supervisor.core.messages import Finished, ScriptFailed
+from supervisor.trainer import ends, life
 from tests.frameworks.resuming import Attempts
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -241,13 +240,13 @@ def test_a_training_whose_data_run_out_is_no_success(attempts):
     attempts.attempt(
         trained(train_dataset=lambda: Ending(24), accelerator_config=lambda: {"dispatch_batches": False}), "run"
     )
-    told = script_end.outcome_message(trainer_context.current(), None)
+    told = ends.word(life.here(), None)
     assert isinstance(told, ScriptFailed)
     assert told.kind == "short"
 
 
 def test_a_training_that_a_callback_stops_is_a_success(attempts):
     attempts.attempt(trained("--patience", "1", learning_rate=lambda: 1.0, eval_steps=lambda: 2), "run")
-    told = script_end.outcome_message(trainer_context.current(), None)
+    told = ends.word(life.here(), None)
     assert isinstance(told, Finished)
     assert told.step < STEPS

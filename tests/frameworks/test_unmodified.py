@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pytest
 
 from benchmarks.machines import Machine
-from supervisor.core.session.events import TrainerMessage
-from supervisor.core.wire.messages import Heartbeat, ScriptSavedFile, Stopped, TrainerNote
+from supervisor.core.events import TrainerSaid
+from supervisor.core.messages import Beat, Note, Saved, Stopped
 from supervisor.engine import journal
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog.claims import ranks
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.claims import ranks
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -106,9 +106,9 @@ def safe(machine):
 
 def said(machine, case, session=-1):
     """Return what the trainer of a session said, oldest first; of one that died, what came into the store."""
-    store, run = FolderStore(str(machine.store)), RunPaths(case.name)
+    store, run = FolderStore(str(machine.store)), RunPlace(case.name)
     records = journal.records(store, run, sorted(ranks(store, run))[session])
-    return [record.value.message for record in records if isinstance(record.value, TrainerMessage)]
+    return [record.value.message for record in records if isinstance(record.value, TrainerSaid)]
 
 
 def test_it_ends_as_without_the_supervisor_though_its_machine_died(machines, alone, case):
@@ -116,7 +116,7 @@ def test_it_ends_as_without_the_supervisor_though_its_machine_died(machines, alo
 
 
 def test_it_goes_on_after_the_step_that_was_safe(machines, case):
-    beats = [each.step for each in said(machines[1], case) if isinstance(each, Heartbeat)]
+    beats = [each.step for each in said(machines[1], case) if isinstance(each, Beat)]
     if case.steps == 0:
         assert set(beats) == {1}, "the number of the snapshot that was put back"
     else:
@@ -126,10 +126,10 @@ def test_it_goes_on_after_the_step_that_was_safe(machines, case):
 
 def test_its_saves_are_seen(machines, case):
     heard = said(machines[1], case)
-    found = [each for each in heard if isinstance(each, ScriptSavedFile)]
-    assert any(Path(each.path).name.startswith(case.saved) and each.closed for each in found)
+    found = [each for each in heard if isinstance(each, Saved)]
+    assert any(Path(each.path).name.startswith(case.saved) and each.whole for each in found)
     assert all(Path(each.path).is_relative_to(machines[1].work) for each in found)
-    assert not [each.text for each in heard if isinstance(each, TrainerNote) and "cannot be watched" in each.text]
+    assert not [each.text for each in heard if isinstance(each, Note) and "cannot be watched" in each.text]
 
 
 def test_status_tells_its_steps(machines, case):
@@ -151,5 +151,5 @@ def test_told_to_end_a_framework_saves_first_and_ends_there(case, tmp_path):
     heard = said(machine, case)
     (stopped,) = (each.step for each in heard if isinstance(each, Stopped))
     assert 0 < stopped < case.steps
-    assert [each.step for each in heard if isinstance(each, ScriptSavedFile)][-1] == stopped
+    assert [each.step for each in heard if isinstance(each, Saved)][-1] == stopped
     assert any(f"step-{stopped:09d}" in str(path) for path in safe(machine)), turn.text

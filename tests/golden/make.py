@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SMALL = "import sys, supervisor.core.policy.dedup as s; s.SHARED_BYTES_MIN = 1_000; from supervisor.__main__ import main; sys.exit(main())"
+SMALL = "import sys, supervisor.core.sharing as s; s.SHARED_BYTES_MIN = 1_000; from supervisor.__main__ import main; sys.exit(main())"
 SAVES = ("--save-every", "5steps", "--keep-last", "2", "--no-install", "--settle", "0s")
 
 

@@ -9,18 +9,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.machines import Machine, final_state
-from supervisor.core.checkpoint import checkpoint_json, file_manifest
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import parse_session_id
-from supervisor.core.clock import Instant
-from supervisor.core.fleet import messages as fw
-from supervisor.core.policy import rollback
-from supervisor.core.wire.journal_codec import from_line, to_line
-from supervisor.engine import journal
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import checkpoint_admin, claims, history, run_status, runs
+from supervisor.core import carried, content, rollback
+from supervisor.core import checkpoint as cp
+from supervisor.core import fleet_words as fw
+from supervisor.core.claim import rank_of
+from supervisor.core.codec import from_line, to_line
+from supervisor.core.instant import Instant
+from supervisor.engine import catalogue, claims, history, journal, overview, runs
+from supervisor.engine.place import RunPlace
 from supervisor.fleet import controller
-from supervisor.stores.local.folder import FolderStore
+from supervisor.stores.folder import FolderStore
 
 HERE = Path(__file__).parent
 NOW = Instant(0.0, 1_796_080_000.0)
@@ -63,10 +61,10 @@ def again(line, *types):
 def test_every_run_is_listed_and_told_of_as_it_was_then(store):
     assert runs.names(store) == list(RUNS)
     for name in RUNS:
-        record = runs.read(store, RunPaths(name))
+        record = runs.read(store, RunPlace(name))
         assert record is not None
         assert not record.damaged
-        was, now = told(f"status-{name}.json"), dict(run_status.look(store, RunPaths(name), record, NOW).plain)
+        was, now = told(f"status-{name}.json"), dict(overview.look(store, RunPlace(name), record, NOW).plain)
         changing = {"durable_age_s", "updated", "eta_s", "deadline_in_s", "next_save_in_s"}
         assert was.keys() <= now.keys()
         assert {key: now[key] for key in was.keys() - changing} == {key: was[key] for key in was.keys() - changing}
@@ -74,13 +72,13 @@ def test_every_run_is_listed_and_told_of_as_it_was_then(store):
 
 def test_every_checkpoint_is_listed_as_it_was_then_and_proved_whole(store, tmp_path):
     for name in RUNS:
-        rows = checkpoint_admin.rows(store, RunPaths(name), tmp_path / "local", 2)
+        rows = catalogue.rows(store, RunPlace(name), tmp_path / "local", 2)
         was = told(f"checkpoints-{name}.json")
-        assert [(row.id.generation, row.id.step, row.state) for row in rows] == [
+        assert [(row.id.epoch, row.id.step, row.state) for row in rows] == [
             (each["session"], each["step"], each["state"]) for each in was
         ]
-        judged = list(checkpoint_admin.verify_all(store, RunPaths(name), tmp_path / "into"))
-        assert [(each.verdict, each.why) for each in judged] == [(cp.Validity.WHOLE, "")] * len(was)
+        judged = list(catalogue.judged(store, RunPlace(name), tmp_path / "into"))
+        assert [(each.verdict, each.why) for each in judged] == [(cp.Verdict.WHOLE, "")] * len(was)
 
 
 def test_files_that_checkpoints_share_and_a_rollback_are_among_them(store):
@@ -88,7 +86,7 @@ def test_files_that_checkpoints_share_and_a_rollback_are_among_them(store):
     assert any(f"/step-{each.id.step:09d}/" not in entry.path for each in listed for entry in each.files)
     paths = found("rollback-*.json")
     for path in paths:
-        rank = parse_session_id(path.parent.name)
+        rank = rank_of(path.parent.name)
         parsed = rollback.parse(rank, path.name)
         assert parsed is not None
         assert parsed.name == path.name
@@ -101,23 +99,23 @@ def test_records_are_written_again_byte_for_byte(store):
         assert cp.manifest_body(manifest) == body
         assert cp.manifest_name(manifest.id.seq, body) == path.name
     for path in found("files.json"):
-        assert file_manifest.to_bytes(file_manifest.parse(path.read_bytes())) == path.read_bytes()
+        assert carried.body(carried.parse(path.read_bytes())) == path.read_bytes()
     for path in found("checkpoint.json"):
-        assert checkpoint_json.parse(path.read_bytes()).files
+        assert content.parse(path.read_bytes()).files
         plain = json.loads(path.read_bytes())
         fields = {name: value for name, value in plain.items() if name not in {"format", "version", "digest"}}
-        assert checkpoint_json.to_bytes(fields) == path.read_bytes()
+        assert content.sealed(fields) == path.read_bytes()
     for path in found("history.json"):
-        place, rank = RunPaths(path.parts[-3]), parse_session_id(path.parent.name)
-        carried_on = history._read_summary(store, place, rank)
+        place, rank = RunPlace(path.parts[-3]), rank_of(path.parent.name)
+        carried_on = history._carried(store, place, rank)
         store.delete(f"{place.session(rank)}/history.json")
-        history.write_summary(store, place, rank, carried_on)
+        history.carry(store, place, rank, carried_on)
         assert store.read(f"{place.session(rank)}/history.json") == path.read_bytes()
 
 
 def test_the_records_of_runs_and_sessions_are_written_again_byte_for_byte(store):
     for name in RUNS:
-        place = RunPaths(name)
+        place = RunPlace(name)
         body, record = store.read(place.record), runs.read_whole(store, place)
         store.delete(place.record)
         runs._create(store, place, record, place.record)
@@ -157,8 +155,8 @@ def test_a_journal_of_launch_is_folded_and_written_again_byte_for_byte():
     path = HERE / "told" / "fleet-journal.jsonl"
     _, *lines = path.read_text().splitlines()
     assert [again(line, fw.TYPES) for line in lines] == lines
-    fleet = controller.replay(path)
-    assert (fleet.machine, fleet.exit_code, fleet.durable_step) == (None, 0, 40)
+    fleet = controller.folded(path)
+    assert (fleet.machine, fleet.exit_code, fleet.safe) == (None, 0, 40)
 
 
 @pytest.mark.slow
@@ -172,7 +170,7 @@ def test_a_run_of_then_is_gone_on_from_and_ends_as_it_did(tmp_path):
     machine = Machine(tmp_path / "machine", store)
     turn = machine.start(HERE / "project" / "golden.py", "--no-install", "--save-every", "5steps", "--takeover")
     assert turn.wait() == 0, turn.text
-    assert "resuming from step 36, verified" in turn.text
+    assert "going on from step 36, verified" in turn.text
     assert final_state(store, "golden") == was
 
 

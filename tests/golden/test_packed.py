@@ -17,20 +17,17 @@ import pytest
 
 from benchmarks.machines import Machine
 from supervisor.cli import main
-from supervisor.core.checkpoint import manifest as cp
+from supervisor.core import checkpoint as cp
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.resume import packed as packed_checkpoints
-from supervisor.engine.run_catalog import checkpoint_admin, finished_run
-from supervisor.engine.run_catalog.claims import ranks
-from supervisor.engine.upload import prune as pruning
-from supervisor.fleet import resume_set
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import catalogue, checkpoints, finished, packed, retaining
+from supervisor.engine.claims import ranks
+from supervisor.engine.place import RunPlace
+from supervisor.fleet import next_machine
+from supervisor.stores.folder import FolderStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-RUN = RunPaths("packed")
+RUN = RunPlace("packed")
 LINE = re.compile(r"in a clone of training-supervisor: `(git worktree add [^`]*)`")
 
 
@@ -58,12 +55,12 @@ def command(capsys, store, *words):
 
 
 def id_of(store, step):
-    return next(each.id for each in checkpoint_fetch.find(store, RUN) if each.id.step == step)
+    return next(each.id for each in checkpoints.find(store, RUN) if each.id.step == step)
 
 
 def test_the_packed_one_is_named_and_the_plain_one_is_whole(store, tmp_path):
-    found = {each.id.step: (each.verdict, each.why) for each in checkpoint_admin.verify_all(store, RUN, tmp_path)}
-    assert found == {15: (cp.Validity.PACKED, cp.PACKED), 5: (cp.Validity.WHOLE, "")}
+    found = {each.id.step: (each.verdict, each.why) for each in catalogue.judged(store, RUN, tmp_path)}
+    assert found == {15: (cp.Verdict.PACKED, cp.PACKED), 5: (cp.Verdict.WHOLE, "")}
 
 
 def test_no_newer_version_is_asked_for_and_none_is_damaged():
@@ -92,7 +89,7 @@ def test_views_show_such_a_run_as_any_other(only_packed, capsys, words):
 def test_the_newest_plain_one_is_exported_and_the_packed_one_named(store, capsys, tmp_path):
     code, out, _ = command(capsys, store, "checkpoints", "packed", "export", "latest", str(tmp_path / "to"))
     assert code == 0
-    assert "skipped: step 15 of session 1: packed" in out
+    assert "passed over: step 15 of session 1: packed" in out
     assert LINE.search(out)
     assert json.loads((tmp_path / "to" / "checkpoint.json").read_text())["step"] == 5
 
@@ -107,29 +104,29 @@ def test_the_packed_one_is_not_exported_and_its_way_out_is_the_second_line(store
 
 
 def test_the_run_counts_as_finished_although_its_last_checkpoint_is_packed(store):
-    (found,) = checkpoint_fetch.find_in(store, RUN, ranks(store, RUN)[-1], 15)
-    assert finished_run._missing_of(store, RUN, found) == ""
+    (found,) = checkpoints.find_in(store, RUN, ranks(store, RUN)[-1], 15)
+    assert finished._missing_of(store, RUN, found) == ""
 
 
 def test_the_next_machine_of_a_launch_gets_the_plain_one(store, tmp_path):
-    chosen = resume_set.choose(store, RUN, tmp_path / "into")
+    chosen = next_machine.choose(store, RUN, tmp_path / "into")
     assert chosen.manifest.id.step == 5
     assert LINE.search(chosen.skipped[-1])
-    assert pruning.pinned(store, RUN) == {id_of(store, 15)}
+    assert retaining.pinned(store, RUN) == {id_of(store, 15)}
 
 
 def test_a_launch_that_finds_packed_ones_alone_ends_in_two_lines(only_packed, tmp_path):
     with pytest.raises(UserError) as refused:
-        resume_set.choose(only_packed, RUN, tmp_path / "into")
+        next_machine.choose(only_packed, RUN, tmp_path / "into")
     assert cp.PACKED in refused.value.what
     assert LINE.search(refused.value.hint)
 
 
 def test_packed_ones_are_pinned_once_and_no_other(store, tmp_path):
-    found = list(checkpoint_admin.verify_all(store, RUN, tmp_path))
-    packed_checkpoints.pin_packed(store, RUN, found)
-    packed_checkpoints.pin_packed(store, RUN, found)
-    assert pruning.pinned(store, RUN) == {id_of(store, 15)}
+    found = list(catalogue.judged(store, RUN, tmp_path))
+    packed.keep(store, RUN, found)
+    packed.keep(store, RUN, found)
+    assert retaining.pinned(store, RUN) == {id_of(store, 15)}
 
 
 def without_its_end(store):
@@ -147,9 +144,9 @@ def test_a_start_goes_on_from_the_plain_one_and_keeps_the_packed_one(store, tmp_
     said = " ".join(turn.text.split())
     assert "the checkpoint of step 15 of session 1 was passed over" in said
     assert LINE.search(said)
-    assert "resuming from step 5, verified" in said
-    assert {each.id.generation for each in checkpoint_fetch.find(store, RUN)} == {1, 2}
-    assert id_of(store, 15) in pruning.pinned(store, RUN)
+    assert "going on from step 5, verified" in said
+    assert {each.id.epoch for each in checkpoints.find(store, RUN)} == {1, 2}
+    assert id_of(store, 15) in retaining.pinned(store, RUN)
     assert list(Path(store.traits.where).glob("packed/e00000001-*/step-000000015/state-00000.safetensors.packed"))
 
 
@@ -170,14 +167,12 @@ def test_a_start_that_finds_packed_ones_alone_ends_in_two_lines(only_packed, tmp
 @pytest.mark.network
 def test_the_line_that_is_printed_exports_it(store, tmp_path):
     """The line runs in a clone beside this checkout, in which the earlier build makes its own private environment."""
-    has = ["git", "-C", str(ROOT), "cat-file", "-e", f"{packed_checkpoints.BUILD}:supervisor/engine/container.py"]
+    has = ["git", "-C", str(ROOT), "cat-file", "-e", f"{packed.BUILD}:supervisor/engine/container.py"]
     if subprocess.run(has, capture_output=True, check=False).returncode:
-        pytest.skip(f"this checkout has no history back to {packed_checkpoints.BUILD}: it is a shallow clone, or none")
+        pytest.skip(f"this checkout has no history back to {packed.BUILD}: it is a shallow clone, or none")
     subprocess.run(["git", "clone", "-q", "--shared", "--no-checkout", str(ROOT), str(tmp_path / "clone")], check=True)
-    found = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
-    line = LINE.search(packed_checkpoints.export_command(store, RUN, found))[1].replace(
-        "python3", shlex.quote(sys.executable)
-    )
+    found = max(checkpoints.find(store, RUN), key=lambda each: each.id)
+    line = LINE.search(packed.way_out(store, RUN, found))[1].replace("python3", shlex.quote(sys.executable))
     done = subprocess.run(line, shell=True, cwd=tmp_path / "clone", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     state = tmp_path / "packed-15" / "state-00000.safetensors"

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.wire import messages
-from supervisor.core.wire.messages import (
-    CheckpointStaged,
+from supervisor.core import messages
+from supervisor.core.messages import (
+    Beat,
     Finished,
-    Heartbeat,
     Hello,
+    Note,
     Restored,
+    Save,
     SaveFailed,
-    SaveRequest,
     ScriptFailed,
+    Staged,
+    Stop,
     Stopped,
-    StopRequest,
-    TrainerNote,
 )
-from supervisor.trainer.save.checkpoint_folder import open_folder, read
+from supervisor.trainer.folder import open_folder, read
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "trainers" / "toy.py"
@@ -125,7 +125,7 @@ def bits(folder: Path) -> dict[str, str]:
 def uninterrupted(tmp_path):
     played = Played(tmp_path / "whole", TOY, "--steps", "60", "--step-ms", "0")
     assert played.end() == 0
-    (staged,) = played.all_of(CheckpointStaged)
+    (staged,) = played.all_of(Staged)
     return played.staging / staged.folder
 
 
@@ -134,20 +134,20 @@ def test_a_normal_life_is_told_from_hello_to_finished(tmp_path):
     assert played.end() == 0
     assert [hello.attached for hello in played.all_of(Hello)] == [False, True]
     assert played.all_of(Finished) == [Finished(30)]
-    (staged,) = played.all_of(CheckpointStaged)
+    (staged,) = played.all_of(Staged)
     assert (staged.step, staged.reason) == (30, "final")
     assert read(played.staging / staged.folder)["data"]["position"] == 30
-    assert {beat.section for beat in played.all_of(Heartbeat)} >= {"start"}
+    assert {beat.section for beat in played.all_of(Beat)} >= {"start"}
     assert "30 steps done" in played.output
 
 
 def test_a_checkpoint_is_staged_when_asked_and_holds_the_rows_before_it(tmp_path):
     played = Played(tmp_path, TOY, "--steps", "100000", "--step-ms", "1")
-    played.hear(Heartbeat, beyond_step=3)
-    played.say(SaveRequest("due"))
-    first = played.hear(CheckpointStaged)
-    played.say(SaveRequest("due"))
-    second = played.hear(CheckpointStaged)
+    played.hear(Beat, beyond_step=3)
+    played.say(Save("due"))
+    first = played.hear(Staged)
+    played.say(Save("due"))
+    second = played.hear(Staged)
     played.process.kill()
     played.end()
     assert first.reason == "due"
@@ -158,17 +158,17 @@ def test_a_checkpoint_is_staged_when_asked_and_holds_the_rows_before_it(tmp_path
 @pytest.mark.parametrize("ending", ["stop", "sigterm", "eof", "kill"])
 def test_an_interrupted_run_ends_like_an_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted, ending):
     played = Played(tmp_path, TOY, "--steps", "60", "--step-ms", "20")
-    played.hear(Heartbeat, beyond_step=5)
+    played.hear(Beat, beyond_step=5)
     expected = {"stop": 0, "sigterm": 143, "eof": 75, "kill": -signal.SIGKILL}[ending]
     if ending == "stop":
-        played.say(StopRequest("user", save=True, grace_s=20))
+        played.say(Stop("user", save=True, grace_s=20))
     elif ending == "sigterm":
         played.process.terminate()
     elif ending == "eof":
         played.hang_up()
     else:
-        played.say(SaveRequest("due"))
-        played.hear(CheckpointStaged)
+        played.say(Save("due"))
+        played.hear(Staged)
         played.process.kill()
     if ending == "eof":
         played.output = played.process.communicate(timeout=WAIT_S_MAX)[0]
@@ -185,7 +185,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one_bit_for_bit(tmp_path,
     resumed = Played(tmp_path, TOY, "--steps", "60", "--step-ms", "0", checkpoint=first)
     assert resumed.end() == 0, resumed.output
     assert resumed.all_of(Restored)[0].step == open_folder(first).step
-    last = resumed.staging / resumed.all_of(CheckpointStaged)[-1].folder
+    last = resumed.staging / resumed.all_of(Staged)[-1].folder
     assert bits(last) == bits(uninterrupted)
     assert rows(first, last) == rows(uninterrupted)
 
@@ -195,7 +195,7 @@ def test_steps_are_saved_at_exact_multiples(tmp_path):
         tmp_path, TOY, "--steps", "25", "--step-ms", "20", "--state-mb", "0.1", SUPERVISOR_RUN_SAVE_EVERY="10steps"
     )
     assert played.end() == 0
-    assert [(staged.step, staged.reason) for staged in played.all_of(CheckpointStaged)] == [
+    assert [(staged.step, staged.reason) for staged in played.all_of(Staged)] == [
         (10, "due"),
         (20, "due"),
         (25, "final"),
@@ -205,7 +205,7 @@ def test_steps_are_saved_at_exact_multiples(tmp_path):
 def test_a_finished_run_does_nothing_when_started_again(tmp_path, uninterrupted):
     played = Played(tmp_path, TOY, "--steps", "60", checkpoint=uninterrupted)
     assert played.end() == 0
-    assert not played.all_of(CheckpointStaged)
+    assert not played.all_of(Staged)
     assert played.all_of(Finished) == [Finished(60)]
 
 
@@ -266,13 +266,13 @@ def test_a_script_that_never_attaches_ends_when_its_supervisor_is_gone(tmp_path)
 def test_a_script_stuck_in_a_step_is_ended_after_the_grace_when_its_supervisor_is_gone(tmp_path):
     path = script(
         tmp_path,
-        "import time, signal, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
+        "import time, signal, supervisor\nfrom supervisor.trainer.order import Order\n"
         "run = supervisor.attach(data=Order(9))\nfor step in run.steps(9):\n    time.sleep(100)\n",
     )
     played = Played(tmp_path, path, SUPERVISOR_RUN_GRACE_S="0.2")
-    played.hear(Heartbeat)
+    played.hear(Beat)
     while not any(hello.attached for hello in played.all_of(Hello)):
-        played.hear(Heartbeat)
+        played.hear(Beat)
     played.hang_up()
     assert played.process.wait(WAIT_S_MAX) == 75
     played.process.stdout.close()
@@ -281,13 +281,13 @@ def test_a_script_stuck_in_a_step_is_ended_after_the_grace_when_its_supervisor_i
 def test_an_early_break_is_saved_at_the_end(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\norder = Order(9)\n"
+        "import supervisor\nfrom supervisor.trainer.order import Order\norder = Order(9)\n"
         "run = supervisor.attach(data=order)\n"
         "for step in run.steps(9):\n    run.log(sample=next(order))\n    if step == 4:\n        break\n",
     )
     played = Played(tmp_path, path)
     assert played.end() == 0, played.output
-    (staged,) = played.all_of(CheckpointStaged)
+    (staged,) = played.all_of(Staged)
     assert (staged.step, staged.reason) == (5, "final")
     assert read(played.staging / staged.folder)["data"]["position"] == 5
     assert len(rows(played.staging / staged.folder)) == 5
@@ -296,19 +296,19 @@ def test_an_early_break_is_saved_at_the_end(tmp_path):
 def test_an_exception_saves_nothing(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    if step == 4:\n        raise RuntimeError('bad luck')\n",
     )
     played = Played(tmp_path, path)
     assert played.end() == 1
-    assert not played.all_of(CheckpointStaged)
+    assert not played.all_of(Staged)
     assert list(played.staging.iterdir()) == []
 
 
 def test_a_save_that_fails_is_told_and_training_goes_on(tmp_path):
     path = script(
         tmp_path,
-        "import os, errno, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nreal, calls = os.fsync, []\n"
+        "import os, errno, supervisor\nfrom supervisor.trainer.order import Order\nreal, calls = os.fsync, []\n"
         "def full(fd):\n    calls.append(fd)\n    if len(calls) == 1:\n        raise OSError(errno.ENOSPC, 'No space left')\n    real(fd)\n"
         "os.fsync = full\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    run.log(loss=1.5)\n    if step == 2:\n        run.save()\n",
@@ -318,7 +318,7 @@ def test_a_save_that_fails_is_told_and_training_goes_on(tmp_path):
     (failed,) = played.all_of(SaveFailed)
     assert failed.step == 3
     assert "No space left" in failed.error
-    (staged,) = played.all_of(CheckpointStaged)
+    (staged,) = played.all_of(Staged)
     assert [row["step"] for row in rows(played.staging / staged.folder)] == list(range(9))
     assert [path.name for path in played.staging.iterdir()] == [staged.folder]
 
@@ -326,20 +326,20 @@ def test_a_save_that_fails_is_told_and_training_goes_on(tmp_path):
 def test_a_number_that_is_not_finite_is_told_once(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    run.log(loss=float('nan') if step > 2 else 1.0)\n",
     )
     played = Played(tmp_path, path)
     assert played.end() == 0
-    assert [note.text for note in played.all_of(TrainerNote)] == ["loss is nan at step 3"]
-    (staged,) = played.all_of(CheckpointStaged)
+    assert [note.text for note in played.all_of(Note)] == ["loss is nan at step 3"]
+    (staged,) = played.all_of(Staged)
     assert rows(played.staging / staged.folder)[3] == {"step": 3, "loss": "NaN"}
 
 
 def test_a_worker_forked_by_the_script_ends_at_sigterm_and_does_not_hold_the_channel(tmp_path):
     path = script(
         tmp_path,
-        "import os, signal, time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
+        "import os, signal, time, supervisor\nfrom supervisor.trainer.order import Order\n"
         "run = supervisor.attach(data=Order(9))\nready, says = os.pipe()\nchild = os.fork()\n"
         "if child == 0:\n    os.write(says, b'x')\n    time.sleep(100)\n    os._exit(1)\n"
         "os.read(ready, 1)\nos.kill(child, signal.SIGTERM)\n"
@@ -353,7 +353,7 @@ def test_a_worker_forked_by_the_script_ends_at_sigterm_and_does_not_hold_the_cha
 def test_without_a_supervisor_ctrl_c_saves_and_the_next_start_goes_on(tmp_path):
     path = script(
         tmp_path,
-        "import sys, time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import sys, time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(400):\n    print('step', step, flush=True)\n    time.sleep(float(sys.argv[1]))\n"
         "print(run.step, 'steps done')\n",
     )
@@ -384,7 +384,7 @@ def test_without_a_supervisor_ctrl_c_saves_and_the_next_start_goes_on(tmp_path):
 def test_a_last_save_that_keeps_failing_does_not_keep_the_script_from_ending(tmp_path):
     path = script(
         tmp_path,
-        "import os, errno, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
+        "import os, errno, supervisor\nfrom supervisor.trainer.order import Order\n"
         "def full(fd):\n    raise OSError(errno.ENOSPC, 'No space left')\nos.fsync = full\n"
         "run = supervisor.attach(data=Order(9))\nfor step in run.steps(9):\n    pass\nprint('the end')\n",
     )
@@ -392,7 +392,7 @@ def test_a_last_save_that_keeps_failing_does_not_keep_the_script_from_ending(tmp
     assert played.end() == 0
     assert "the end" in played.output
     assert [failed.step for failed in played.all_of(SaveFailed)] == [9, 9, 9]
-    assert any("could not be saved" in note.text for note in played.all_of(TrainerNote))
+    assert any("could not be saved" in note.text for note in played.all_of(Note))
     assert played.all_of(Finished) == [Finished(9)]
     assert list(played.staging.iterdir()) == []
 
@@ -400,7 +400,7 @@ def test_a_last_save_that_keeps_failing_does_not_keep_the_script_from_ending(tmp
 def test_without_room_for_a_copy_it_saves_while_training_waits_and_says_so(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor, supervisor.trainer.save.buffer as buffer\nfrom array import array\n"
+        "import supervisor, supervisor.trainer.buffer as buffer\nfrom array import array\n"
         "buffer.has_room_for = lambda size: False\n"
         "class Model:\n    def state_dict(self):\n        return {'a': array('d', [1.5])}\n"
         "    def load_state_dict(self, state):\n        pass\n"
@@ -409,9 +409,9 @@ def test_without_room_for_a_copy_it_saves_while_training_waits_and_says_so(tmp_p
     )
     played = Played(tmp_path, path)
     assert played.end() == 0, played.output
-    assert [staged.step for staged in played.all_of(CheckpointStaged)] == [2, 4]
-    assert "saved while training waits" in played.all_of(TrainerNote)[0].text
-    assert read(played.staging / played.all_of(CheckpointStaged)[0].folder)["model"]["a"].tolist() == [1.5]
+    assert [staged.step for staged in played.all_of(Staged)] == [2, 4]
+    assert "saved while training waits" in played.all_of(Note)[0].text
+    assert read(played.staging / played.all_of(Staged)[0].folder)["model"]["a"].tolist() == [1.5]
 
 
 def prints_to_nowhere(pid: int) -> bool:
@@ -424,11 +424,11 @@ def prints_to_nowhere(pid: int) -> bool:
 def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_killed(tmp_path):
     path = script(
         tmp_path,
-        "import time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(10**6):\n    time.sleep(0.1)\n    print(step, flush=True)\n",
     )
     played = Played(tmp_path, path)
-    played.hear(Heartbeat, beyond_step=1)
+    played.hear(Beat, beyond_step=1)
     played.hang_up()
     while not prints_to_nowhere(played.process.pid):
         time.sleep(0.01)  # because only the system tells where another process prints
@@ -441,7 +441,7 @@ def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_kill
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     path = script(
         tmp_path,
-        "import time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    print('up', flush=True)\n    time.sleep(100)\n",
     )
     process = subprocess.Popen(
@@ -463,12 +463,12 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
 def test_many_short_sections_do_not_flood_the_channel(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(3000):\n    with run.section('eval'):\n        run.log(loss=1.0)\n",
     )
     played = Played(tmp_path, path)
     assert played.end() == 0, played.output
-    beats = played.all_of(Heartbeat)
+    beats = played.all_of(Beat)
     assert len(beats) < 100
     assert beats[-1].step == 3000
     assert beats[-1].seconds["eval"] > 0
@@ -480,7 +480,7 @@ def test_a_torch_run_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path)
     pytest.importorskip("torch")
     path = script(
         tmp_path,
-        "import time, torch, supervisor\nfrom supervisor.trainer.steps.sampler import Order\ntorch.set_num_threads(1)\n"
+        "import time, torch, supervisor\nfrom supervisor.trainer.order import Order\ntorch.set_num_threads(1)\n"
         "import random, numpy\nrandom.seed(0)\nnumpy.random.seed(0)\ntorch.manual_seed(0)\nmodel = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))\n"
         "optimizer = torch.optim.AdamW(model.parameters())\n"
         "scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 40)\norder = Order(9)\n"
@@ -491,15 +491,15 @@ def test_a_torch_run_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path)
     )
     whole = Played(tmp_path / "whole", path)
     assert whole.end() == 0, whole.output
-    wanted = whole.staging / whole.all_of(CheckpointStaged)[-1].folder
+    wanted = whole.staging / whole.all_of(Staged)[-1].folder
     killed = Played(tmp_path / "cut", path, SUPERVISOR_RUN_SAVE_EVERY="10steps")
-    first = killed.hear(CheckpointStaged)
+    first = killed.hear(Staged)
     killed.process.kill()
     killed.end()
     assert killed.all_of(Hello)[-1].framework.startswith("torch ")
     resumed = Played(tmp_path / "cut", path, checkpoint=killed.staging / first.folder)
     assert resumed.end() == 0, resumed.output
-    last = resumed.staging / resumed.all_of(CheckpointStaged)[-1].folder
+    last = resumed.staging / resumed.all_of(Staged)[-1].folder
     assert bits(last) == bits(wanted)
     assert rows(killed.staging / first.folder, last) == rows(wanted)
 
@@ -507,12 +507,12 @@ def test_a_torch_run_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path)
 def test_values_logged_after_the_loop_are_told(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(3):\n    run.log(loss=1.0)\nrun.log(accuracy=0.75)\n",
     )
     played = Played(tmp_path, path)
     assert played.end() == 0, played.output
-    assert played.all_of(Heartbeat)[-1].metrics == {"loss": 1.0, "accuracy": 0.75}
+    assert played.all_of(Beat)[-1].metrics == {"loss": 1.0, "accuracy": 0.75}
     assert len(rows(*played.staging.iterdir())) == 3
 
 
@@ -529,18 +529,18 @@ def test_the_toy_runs_and_resumes_from_a_checkout_that_nobody_installed(tmp_path
 def test_who_resumes_on_another_device_is_told_what_that_means(tmp_path):
     path = script(
         tmp_path,
-        "import os, supervisor\nfrom supervisor.trainer import adapters as frameworks\nfrom supervisor.trainer.steps.sampler import Order\n"
+        "import os, supervisor\nfrom supervisor.trainer import frameworks\nfrom supervisor.trainer.order import Order\n"
         "frameworks.described = lambda _: {'framework': 'torch 2', 'device': os.environ['DEVICE']}\n"
         "run = supervisor.attach(data=Order(9))\nfor step in run.steps(3):\n    run.log(loss=1.0)\n",
     )
     first = Played(tmp_path, path, DEVICE="Tesla T4")
     assert first.end() == 0, first.output
-    saved = first.staging / first.all_of(CheckpointStaged)[-1].folder
+    saved = first.staging / first.all_of(Staged)[-1].folder
     again = Played(tmp_path, path, checkpoint=saved, DEVICE="Tesla T4")
     assert again.end() == 0, again.output
-    assert again.all_of(TrainerNote) == []
+    assert again.all_of(Note) == []
     elsewhere = Played(tmp_path, path, checkpoint=saved, DEVICE="cpu")
     assert elsewhere.end() == 0, elsewhere.output
-    told = [note.text for note in elsewhere.all_of(TrainerNote)]
+    told = [note.text for note in elsewhere.all_of(Note)]
     assert told[0].startswith("saved on Tesla T4, going on on the CPU")
     assert "no accelerator here" in told[1]

@@ -156,7 +156,7 @@ def test_a_store_that_fills_up_costs_no_step_and_keeps_what_was_safe(machine: Ma
     (small_disk / "filler").unlink()
     again = machine.start(TOY, arguments=["--steps", "2000", "--step-ms", "1", "--state-mb", "0.05"])
     assert again.wait() == 0, again.text
-    assert "resuming from step" in again.text
+    assert "going on from step" in again.text
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_aloud(machine: Machine, store: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_aloud(machine: Machine, stor
     assert done.returncode == 0
     assert done.stderr == ""
     assert "was passed over: state-00000.safetensors is damaged" in done.stdout
-    assert "resuming from step" in done.stdout
+    assert "going on from step" in done.stdout
     assert final_state(store, "toy")["step"] == 60
 
 
@@ -189,7 +189,7 @@ def test_what_a_newer_version_wrote_is_not_touched(machine: Machine, store: Path
         record = store / "toy" / "run.json"
         record.write_text(json.dumps({**json.loads(record.read_text()), "schema": 99}))
     else:
-        from supervisor.core.checkpoint.manifest import manifest_name
+        from supervisor.core.checkpoint import manifest_name
 
         newest = max((store / "toy").glob("e*/step-*/manifest-*.json"), key=lambda path: path.parent.name)
         body = newest.read_bytes().replace(b'"schema":1', b'"schema":99')

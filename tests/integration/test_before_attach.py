@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from supervisor.core.wire.messages import CheckpointStaged, Finished, TrainerNote
-from supervisor.engine.trainer_process.launcher import hash_seed
+from supervisor.core.messages import Finished, Note, Staged
+from supervisor.engine.launcher import hash_seed
 from tests.integration.test_attach import Played, script
 
 pytestmark = pytest.mark.slow
 
-HEAD = "import random, sys, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
+HEAD = "import random, sys, supervisor\nfrom supervisor.trainer.order import Order\n"
 TAIL = (
     "run = supervisor.attach(data=Order(9))\n"
     "for step in run.steps(int(sys.argv[1])):\n    run.log(drawn=random.random())\n"
@@ -24,7 +24,7 @@ def lives(tmp_path, drawn, **environ):
     path = script(tmp_path, HEAD + drawn + TAIL)
     first = Played(tmp_path, path, "3", **environ)
     assert first.end() == 0, first.output
-    (staged,) = first.all_of(CheckpointStaged)
+    (staged,) = first.all_of(Staged)
     second = Played(tmp_path, path, "5", checkpoint=first.staging / staged.folder, **environ)
     assert second.end() == 0, second.output
     assert second.all_of(Finished) == [Finished(5)]
@@ -32,7 +32,7 @@ def lives(tmp_path, drawn, **environ):
 
 
 def warnings(played):
-    return [note.text for note in played.all_of(TrainerNote) if note.level == "warning"]
+    return [note.text for note in played.all_of(Note) if note.level == "warning"]
 
 
 def test_a_split_without_a_seed_is_the_same_on_the_next_machine(tmp_path):
@@ -80,7 +80,7 @@ def test_another_hash_seed_is_told_and_the_supervisors_follows_from_the_run(tmp_
     assert seeds[0] == seeds[1] != seeds[2]
     first = Played(tmp_path, path, "2", PYTHONHASHSEED=seeds[0])
     assert first.end() == 0
-    folder = first.staging / first.all_of(CheckpointStaged)[0].folder
+    folder = first.staging / first.all_of(Staged)[0].folder
     assert json.loads((folder / "checkpoint.json").read_text())["made_by"]["PYTHONHASHSEED"] == seeds[0]
     same = Played(tmp_path, path, "2", checkpoint=folder, PYTHONHASHSEED=seeds[1])
     assert same.end() == 0

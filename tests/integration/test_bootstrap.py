@@ -51,7 +51,7 @@ class Clone:
 
     @staticmethod
     def _pinned(wheel: Path) -> str:
-        from supervisor.environments.wheel_files import digest, package_of
+        from supervisor.environments.files import digest, package_of
 
         name, version = package_of(wheel.name)
         return f"{name}=={version} --hash={digest(wheel)}\n"
@@ -172,7 +172,7 @@ def test_a_checkout_that_cannot_be_written_uses_the_users_cache(clone: Clone):
 
 
 def test_a_home_that_cannot_be_made_is_passed_over(tmp_path: Path):
-    from supervisor.environments.tool_env import first_writable
+    from supervisor.environments.private import first_writable
 
     (tmp_path / "file").touch()
     assert first_writable([tmp_path / "file" / "home", tmp_path / "second"]) == tmp_path / "second"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.machines import ROOT, Machine, final_state
-from supervisor.engine.trainer_process.process_identity import started
+from supervisor.engine.identity import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.wire.messages import CheckpointStaged, Finished, SaveFailed, ScriptFailed
+from supervisor.core.messages import Finished, SaveFailed, ScriptFailed, Staged
 from tests.integration.test_attach import Played, rows, script
 
 pytestmark = pytest.mark.slow
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 LOOP = """\
 import multiprocessing, os, sys
 import supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 
 run = supervisor.attach(data=Order(9))
 for step in run.steps(6):
@@ -40,7 +40,7 @@ def test_a_child_ends_without_a_word_to_the_supervisor(tmp_path, way):
     assert played.end() == 0, played.output
     assert played.all_of(Finished) == [Finished(6)]
     assert played.all_of(SaveFailed) == played.all_of(ScriptFailed) == []
-    (staged,) = played.all_of(CheckpointStaged)
+    (staged,) = played.all_of(Staged)
     assert staged.step == 6
     assert [row["step_seen"] for row in rows(played.staging / staged.folder)] == list(range(6))
     assert "training-supervisor" not in played.output

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, Machine, final_state
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import checkpoints
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def test_a_used_up_budget_hands_over_in_time_and_the_next_start_ends_the_run(
         first = fresh_machine().start(TOY, *options, arguments=[*job, *slowly])
         assert first.wait() == 42, first.text
         in_time = time.perf_counter() - began_s < budget_s
-        if in_time and checkpoint_fetch.find(FolderStore(str(store)), RunPaths("toy")):
+        if in_time and checkpoints.find(FolderStore(str(store)), RunPlace("toy")):
             break
     assert in_time, "it must be gone before the machine is"
     handed_over = final_state(store, "toy")["step"]
@@ -38,6 +38,6 @@ def test_a_used_up_budget_hands_over_in_time_and_the_next_start_ends_the_run(
     assert f"HANDED_OVER: The time budget of this machine is used up · safe: step {handed_over:,}" in first.text
     second = fresh_machine().start(TOY, arguments=[*job, "--step-ms", "1"])
     assert second.wait() == 0, second.text
-    assert f"resuming from step {handed_over:,}, verified" in second.text
+    assert f"going on from step {handed_over:,}, verified" in second.text
     assert "ended as planned" in second.text
     assert [row["step"] for row in final_state(store, "toy")["log"]] == list(range(60))

@@ -105,10 +105,8 @@ RUN = {
         {"DIR": "of-hyperlpr", "checkpoints": "checkpoints hyperlpr"}, after=TRAINS, says="exported"
     ),
     f"{SUPERVISOR} rehearse train.py": Run(train="toy", says="resume is bit-exact"),
-    f"{SUPERVISOR} start train.py --watch-dir DIR": Run(more=" --name watched", train="own", says="SUCCEEDED"),
-    f"{SUPERVISOR} start train.py --watch-dir DIR …": Run(
-        {" …": ""}, " --name watched-2", train="own", says="SUCCEEDED"
-    ),
+    f"{SUPERVISOR} start train.py --watch DIR": Run(more=" --name watched", train="own", says="SUCCEEDED"),
+    f"{SUPERVISOR} start train.py --watch DIR …": Run({" …": ""}, " --name watched-2", train="own", says="SUCCEEDED"),
     f"{SUPERVISOR} start train.py --attach auto": Run(more=" --name attached", train="own", says="SUCCEEDED"),
     f"{SUPERVISOR} start train.py --resume-args auto": Run(more=" --name resuming", train="own", says="SUCCEEDED"),
     f'{SUPERVISOR} start train.py --resume-args "--resume {{checkpoint}}"': Run(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.trainer.save import writer
-from supervisor.trainer.save.checkpoint_folder import open_folder, read
+from supervisor.trainer import writer
+from supervisor.trainer.folder import open_folder, read
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def test_a_refused_buffer_is_told_and_the_state_is_saved_while_training_waits(tm
 def test_a_copy_that_fails_is_told_and_training_goes_on(tmp_path):
     ran = Ran(
         tmp_path,
-        "import supervisor.trainer.adapters.plain as plain\nreal, broken = plain.Plain.read, [1]\n"
+        "import supervisor.trainer.frameworks.plain as plain\nreal, broken = plain.Plain.read, [1]\n"
         "def failing(self, *args):\n    if broken:\n        broken.clear(); raise RuntimeError('no such memory')\n"
         "    real(self, *args)\nplain.Plain.read = failing\nrun = supervisor.attach(model=model)\n"
         "for step in run.steps(6):\n    model.update(step)\n    if step in (1, 3): run.save()\n    if step == 4: run.flush()\n",
@@ -118,7 +118,7 @@ def test_a_copy_that_fails_is_told_and_training_goes_on(tmp_path):
 def test_a_state_that_grows_and_changes_its_form_between_saves_is_saved_as_it_is_each_time(tmp_path):
     ran = Ran(
         tmp_path,
-        "import supervisor.trainer.standalone as alone\nalone.KEEP = 99\nrun = supervisor.attach(model=model)\n"
+        "import supervisor.trainer.alone as alone\nalone.KEEP = 99\nrun = supervisor.attach(model=model)\n"
         "for step in run.steps(8):\n"
         "    if step == 1: model.weights = array('d', [0.0]) * 300_000\n"
         "    if step == 2: model.extra['new'] = bytearray(b'x' * 5000)\n"
@@ -140,7 +140,7 @@ def test_of_saves_asked_for_while_one_is_written_the_newest_is_made(tmp_path):
     """The first write is held until two more saves were asked for; what is saved then is the state of that moment."""
     ran = Ran(
         tmp_path,
-        "import supervisor.trainer.standalone as alone\nalone.KEEP = 99\n"
+        "import supervisor.trainer.alone as alone\nalone.KEEP = 99\n"
         "held, real = threading.Event(), os.fsync\n"
         "def holding(fd):\n"
         "    if threading.current_thread() is not threading.main_thread(): held.wait()\n    real(fd)\n"
@@ -156,7 +156,7 @@ def test_of_saves_asked_for_while_one_is_written_the_newest_is_made(tmp_path):
 def test_children_forked_during_a_save_end_and_the_parent_loses_and_doubles_nothing(tmp_path):
     ran = Ran(
         tmp_path,
-        "import supervisor.trainer.standalone as alone\nalone.KEEP = 99\n"
+        "import supervisor.trainer.alone as alone\nalone.KEEP = 99\n"
         "real, writing = os.fsync, threading.Event()\n"
         "def noted(fd):\n    writing.set(); time.sleep(0.02); real(fd)\n"
         "os.fsync = noted\nrun = supervisor.attach(model=model)\nchildren = []\n"
@@ -182,7 +182,7 @@ def test_children_forked_during_a_save_end_and_the_parent_loses_and_doubles_noth
 def test_a_forked_child_that_goes_on_with_the_loop_saves_nothing_and_ends(tmp_path):
     ran = Ran(
         tmp_path,
-        "import supervisor.trainer.standalone as alone\nalone.KEEP = 99\nrun = supervisor.attach(model=model)\nchild = None\n"
+        "import supervisor.trainer.alone as alone\nalone.KEEP = 99\nrun = supervisor.attach(model=model)\nchild = None\n"
         "for step in run.steps(8):\n    run.before_update()\n    model.update(step)\n    run.save()\n"
         "    if step == 3: child = os.fork()\n"
         "if child:\n    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n",
@@ -199,7 +199,7 @@ def test_workers_of_a_data_loader_end_and_every_save_beside_them_is_whole(tmp_pa
     pytest.importorskip("torch")
     ran = Ran(
         tmp_path,
-        "import torch\nimport supervisor.trainer.standalone as alone\nalone.KEEP = 99\ntorch.set_num_threads(1)\n"
+        "import torch\nimport supervisor.trainer.alone as alone\nalone.KEEP = 99\ntorch.set_num_threads(1)\n"
         "class Numbers(torch.utils.data.Dataset):\n"
         "    def __len__(self): return 12\n    def __getitem__(self, index): return torch.tensor([float(index), os.getpid()])\n"
         "net = torch.nn.Linear(1, 1)\noptimizer = torch.optim.Adam(net.parameters())\n"

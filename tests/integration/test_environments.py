@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.environment import EnvironmentRecord
+from supervisor.core.environment import Record
 from supervisor.core.errors import SetupError
-from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.prepare import PreparedInterpreter, prepare
+from supervisor.environments import installers
+from supervisor.environments.prepare import Prepared, prepare
 from supervisor.environments.wheels import wheels_to_keep
 from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
 
@@ -44,11 +44,11 @@ class Machine:
 
     def prepare(
         self, script: Path, recorded: bytes | None = None, wheels: Path | None = None, **more: bool
-    ) -> PreparedInterpreter:
+    ) -> Prepared:
         return prepare(script, python=str(self.python), root=self.folder / "root", recorded=recorded, wheels=wheels,
                        say=self.said.append, environ=self.environ, **more)  # fmt: skip
 
-    def output(self, prepared: PreparedInterpreter, code: str) -> str:
+    def output(self, prepared: Prepared, code: str) -> str:
         return subprocess.run(
             [prepared.python, "-c", code], env=prepared.env, capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -57,10 +57,10 @@ class Machine:
 @pytest.fixture(params=["uv", "pip"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine on which one installer is the one that is used, with "frame" 1.0 in its Python."""
-    if request.param == "uv" and installer_choice.find_uv(os.environ, CHECKOUT / ".supervisor") is None:
+    if request.param == "uv" and installers.find_uv(os.environ, CHECKOUT / ".supervisor") is None:
         pytest.skip("no uv on this machine")
     if request.param == "pip":
-        monkeypatch.setattr(installer_choice, "find_uv", lambda environ, home: None)
+        monkeypatch.setattr(installers, "find_uv", lambda environ, home: None)
     return Machine.with_parts(tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_installed_where_nothing_is_missing(machine: Machine, tmp_pat
     assert prepared.python == str(machine.python)
     assert prepared.installed == ()
     assert not (machine.folder / "root" / ".supervisor" / "envs").exists()
-    assert EnvironmentRecord.from_bytes(prepared.record).found.distributions == {"frame": "1.0", "tool": "1.0"}
+    assert Record.from_bytes(prepared.record).found.distributions == {"frame": "1.0", "tool": "1.0"}
 
 
 def test_only_the_difference_is_laid_over_the_machines_own(machine: Machine, tmp_path: Path):
@@ -94,7 +94,7 @@ def test_only_the_difference_is_laid_over_the_machines_own(machine: Machine, tmp
 def test_the_second_start_asks_no_installer(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = script(tmp_path, "part")
     first = machine.prepare(job)
-    monkeypatch.setattr(installer_choice, "choose", lambda *_, **__: pytest.fail("an installer was asked"))
+    monkeypatch.setattr(installers, "choose", lambda *_, **__: pytest.fail("an installer was asked"))
     for recorded in (None, first.record):
         again = machine.prepare(job, recorded)
         assert (again.python, again.record_name, again.drift) == (first.python, first.record_name, ())
@@ -198,7 +198,7 @@ def test_a_damaged_record_is_said_and_made_anew(tmp_path: Path):
     first = Machine(tmp_path / "first")
     prepared = first.prepare(script(tmp_path), b"# training-supervisor environment, version 1: cut")
     assert "cannot be read" in prepared.drift[0]
-    assert EnvironmentRecord.from_bytes(prepared.record).found.python
+    assert Record.from_bytes(prepared.record).found.python
 
 
 def test_the_trainer_is_spared_what_a_notebook_sets(tmp_path: Path):
@@ -341,7 +341,7 @@ def test_a_package_from_the_index_is_recorded_with_its_hashes(tmp_path: Path):
     prepared = prepare(
         script(tmp_path, "einops==0.8.1"), python=sys.executable, root=tmp_path, recorded=None, wheels=None, say=print
     )
-    (locked,) = EnvironmentRecord.from_bytes(prepared.record).difference
+    (locked,) = Record.from_bytes(prepared.record).difference
     assert locked.pin == "einops==0.8.1"
     assert locked.hashes
     assert b"://" not in prepared.record

@@ -73,7 +73,7 @@ def test_one_that_is_not_whole_is_said_and_trained_again(
     printed = again(machine)
     assert "this run had finished, but step 60, its last checkpoint, is" in printed
     assert words in printed
-    assert "resuming from step" in printed
+    assert "going on from step" in printed
     assert final_state(store, TOY.stem)["log"] == before["log"]
 
 

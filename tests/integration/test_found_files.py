@@ -84,7 +84,7 @@ def test_what_is_not_kept_is_named_at_the_end_with_the_option_that_keeps_it(mach
     assert turn.wait() == 0, turn.text
     assert "nothing that the script wrote is kept" in turn.text
     assert "ck/blob.xyz" in turn.text
-    assert "--watch-dir ck keeps it" in turn.text
+    assert "--watch ck keeps it" in turn.text
 
 
 def test_one_file_that_is_written_again_on_the_next_machine_is_kept_there_too(

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from benchmarks.machines import TOY, Machine
-from supervisor.engine.trainer_process.process_identity import started
+from supervisor.engine.identity import started
 
 pytestmark = pytest.mark.slow
 

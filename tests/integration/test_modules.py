@@ -79,5 +79,5 @@ def test_a_resume_from_another_folder_goes_on_with_the_module(machine: Machine, 
     machine.work = elsewhere
     done = machine.run("resume")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "resuming from step" in done.stdout
+    assert "going on from step" in done.stdout
     assert "ended 300.0" in done.stdout

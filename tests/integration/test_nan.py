@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.machines import WAIT_S_MAX, Machine, final_state
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import checkpoints
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 SCRIPT = """
 import argparse, math, random, supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 
 class Model:
     def __init__(self):
@@ -109,8 +109,8 @@ def by_hand(fresh_machine: Callable[[], Machine], script: Path, *arguments: str)
 
 
 def withdrawn(store: Path) -> list[str]:
-    listed = checkpoint_fetch.list_run(FolderStore(str(store)), RunPaths("toy"))
-    return [each.name for each in sorted(listed.rollbacks, key=lambda each: each.session_id)]
+    listed = checkpoints.look_over(FolderStore(str(store)), RunPlace("toy"))
+    return [each.name for each in sorted(listed.rollbacks, key=lambda each: each.rank)]
 
 
 def status(machine: Machine) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_a_run_goes_back_and_ends_as_one_in_which_these_batches_were_left_out_by
     assert len(withdrawn(store)) == 1
     seen = status(machine)
     assert (seen["state"], seen["trouble"], seen["rollbacks"]) == ("SUCCEEDED", "loss is nan at step 25", 1)
-    assert "rolled back 1 time" in machine.run("status", "toy").stdout
+    assert "gone back 1 time" in machine.run("status", "toy").stdout
     assert "loss is nan at step 25" in machine.run("logs", "toy").stdout
 
 
@@ -166,7 +166,7 @@ def test_what_does_not_go_away_stops_with_two_lines_and_no_later_start_goes_on_f
     assert len(withdrawn(store)) == 3
     code, text = served(fresh_machine(), script, BACK)
     assert code == 0, text
-    assert "resuming from step" in text
+    assert "going on from step" in text
     assert "nan" not in json.dumps(final_state(store, "toy")["log"]).lower().replace('"val_iou": "nan"', "")
 
 
@@ -192,7 +192,7 @@ def test_stop_ends_with_two_lines_and_the_next_start_goes_on_before_the_trouble(
     assert "error: loss is nan at step 20\n  try: mend the data" in text
     code, text = served(fresh_machine(), script, STEPS)
     assert code == 0, text
-    assert "resuming from step 10," in text, "the checkpoint at step 20 may hold what made the loss NaN"
+    assert "going on from step 10," in text, "the checkpoint at step 20 may hold what made the loss NaN"
     assert final_state(store, "toy")["state"] == by_hand(fresh_machine, script)["state"]
 
 
@@ -203,15 +203,13 @@ def test_by_default_a_trouble_is_only_said(machine: Machine, script: Path) -> No
     assert status(machine)["trouble"] == "loss is nan at step 25"
 
 
-@pytest.mark.parametrize(
-    "before", ["supervisor.engine.run_catalog.claims.write_end", "supervisor.composition.following"]
-)
+@pytest.mark.parametrize("before", ["supervisor.engine.claims.write_end", "supervisor.wiring.following"])
 def test_killed_on_the_way_back_any_machine_knows_what_is_withdrawn_and_left_out(
     machine: Machine, fresh_machine: Callable[[], Machine], script: Path, store: Path, before: str
 ) -> None:
     """Right after the record of what is withdrawn, and right after the end of the session."""
     module, name = before.rsplit(".", 1)
-    killed = f"import importlib, os, runpy, sys; from supervisor import composition as wiring; there = importlib.import_module({module!r}); "
+    killed = f"import importlib, os, runpy, sys; from supervisor import wiring; there = importlib.import_module({module!r}); "
     killed += f"there.{name} = lambda *_: os.kill(os.getpid(), 9); runpy.run_module('supervisor', run_name='__main__')"
     words = ("start", str(script), "--store", str(store), *BACK, "--", "--bad", "20")
     command = [sys.executable, "-c", killed, *words]
@@ -227,7 +225,7 @@ def test_killed_on_the_way_back_any_machine_knows_what_is_withdrawn_and_left_out
     assert dead.returncode == -9, dead.stderr
     code, text = served(fresh_machine(), script, BACK, "--bad", "20")
     assert code == 0, text
-    assert "resuming from step 10," in text
+    assert "going on from step 10," in text
     assert "leaving out steps 19 to 20" in text
     assert len(withdrawn(store)) == 1
     wanted = by_hand(fresh_machine, script, "--by-hand", "19", "20")
@@ -301,7 +299,7 @@ def test_the_last_checkpoint_before_it_stays_over_machines_and_is_named_everywhe
     script.write_text(STAYS)
     code, text = served(machine, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "70")
     assert code == 0, text
-    assert "loss is NaN or infinite since step 25" in text
+    assert "loss is no number since step 25" in text
     assert "checkpoints toy export 20 DIR" in text.splitlines()[-1]
     assert stored(machine) == [20, 50, 60, 70]
     second = fresh_machine()
@@ -309,12 +307,12 @@ def test_the_last_checkpoint_before_it_stays_over_machines_and_is_named_everywhe
         second, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "120", "--silent-from", "70"
     )
     assert code == 0, text
-    assert "loss is NaN or infinite since step 25" in text
+    assert "loss is no number since step 25" in text
     third = fresh_machine()
     assert stored(third) == [20, 100, 110, 120]
     assert "the last before the loss became no number" in third.run("checkpoints", "toy").stdout
     shown = third.run("status", "toy").stdout
-    assert "loss is NaN or infinite since step 25" in shown
+    assert "loss is no number since step 25" in shown
     assert "checkpoints toy export 20 DIR" in shown
     assert status(third)["nan"] == {"since": 25, "fine": 24, "names": ["loss"], "last_good": 20}
     assert third.run("checkpoints", "toy", "prune", "--yes").returncode == 0
@@ -329,7 +327,7 @@ def test_once_the_loss_is_a_number_again_the_usual_rule_holds(machine: Machine, 
         machine, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "90", "--mended-at", "45"
     )
     assert code == 0, text
-    assert "NaN or infinite since" not in text
+    assert "no number" not in text
     assert stored(machine) == [70, 80, 90]
     assert status(machine)["nan"] is None
     assert status(machine)["trouble"] == "loss is nan at step 25"
@@ -345,7 +343,7 @@ def test_of_a_script_that_nobody_changed_the_last_files_before_it_stay(machine: 
     options = ("--no-install", "--save-every", "500ms", "--resume-args", "--resume {checkpoint}")
     code, text = served(machine, script, options, "--once", "never")
     assert code == 0, text
-    assert "NaN or infinite since step" in text
+    assert "no number since step" in text
     named = status_of(machine, "plain")["nan"]
     assert named["last_good"] is not None, text
     assert named["last_good"] <= named["fine"] <= 26

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import EnvironmentRecord
+from supervisor.core.environment import Record
 from supervisor.core.errors import SetupError
 from tests.integration.test_environments import Machine, machine, versions_seen
 from tests.wheelhouse import write_wheel
@@ -108,7 +108,7 @@ def test_a_git_address_is_put_back_at_the_commit_that_was_recorded(machine: Mach
     first_commit = commit(source, "first")
     job = script(tmp_path / "code", f"mine @ git+file://{source}\n")
     first = machine.prepare(job)
-    (located,) = EnvironmentRecord.from_bytes(first.record).direct
+    (located,) = Record.from_bytes(first.record).direct
     assert (located.name, located.version, located.commit) == ("mine", "0.1", first_commit)
     (source / "mine.py").write_text("version = 'second'\n")
     commit(source, "second")

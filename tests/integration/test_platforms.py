@@ -26,14 +26,14 @@ COMMAND = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from supervisor.engine.host import machine_release as leaving
+from supervisor.engine import leaving
 from supervisor.platforms import colab, kaggle
 folder = Path(sys.argv[1])
 leaving.PAUSE_S = 0.1
 colab.STAMP, colab.HOSTNAME = folder / "first-seen.json", folder / "hostname"
 kaggle.STORE, kaggle.INPUT = str(folder / "working/supervisor"), folder / "input"
 if (folder / "drive").exists():  # the store proves as one on Drive does, so that it outlives the machine
-    from supervisor.stores.local.folder import FolderStore
+    from supervisor.stores.folder import FolderStore
     proves = FolderStore.__init__
     def on_drive(self, *words, **more):
         proves(self, *words, **more)
@@ -93,7 +93,7 @@ def test_a_finished_run_gives_its_colab_machine_back_once(played: Callable[..., 
     assert [question for question, _ in server.asked] == ["POST /unassign"]
     said = turn.text
     assert re.search(r"a Colab machine, \d+ s old, planned for 12 h 0 min · ", said)
-    assert 0 < said.index("SUCCEEDED: ") < said.index("releasing this machine")
+    assert 0 < said.index("SUCCEEDED: ") < said.index("giving this machine back")
     again = machine.start(TOY, arguments=(*JOB, "--step-ms", "1"))
     assert again.wait() == 0
     assert "this run is finished already" in again.text.lower()
@@ -139,7 +139,7 @@ def test_slurms_notice_saves_hands_over_and_puts_the_job_back(
     second = played("second", SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1").start(TOY, arguments=(*JOB, "--step-ms", "1"))
     assert second.wait() == 0, second.text
     assert "Slurm job 7, start 2 of it" in second.text
-    assert f"resuming from step {handed_over:,}, verified" in second.text
+    assert f"going on from step {handed_over:,}, verified" in second.text
 
 
 def test_a_spot_machines_notice_saves_and_hands_over(
@@ -175,5 +175,5 @@ def test_a_saved_version_of_a_kaggle_notebook_goes_on_as_the_input_of_the_next(p
     assert (
         f"my-notebook/supervisor holds this run, up to step {reached:,} of session 1: copying it first" in second.text
     )
-    assert f"resuming from step {reached:,}, verified" in second.text
+    assert f"going on from step {reached:,}, verified" in second.text
     assert [row["step"] for row in final_state(working / "supervisor", "toy")["log"]] == list(range(60))

@@ -87,7 +87,7 @@ def test_what_a_script_reads_of_its_files_is_what_it_goes_on_from(
     if how in {"never", "looks"}:
         assert "begins at 0" in again.text
         assert ANEW in again.text
-        assert "to have it resume from them: this script has no known option to resume" in again.text
+        assert "to have it go on from them: this script has no known option to resume" in again.text
         assert seen["resumed"] is False
     else:
         assert "begins at 40" in again.text

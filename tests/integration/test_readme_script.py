@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.wire.messages import CheckpointStaged, Finished, SaveRequest
+from supervisor.core.messages import Finished, Save, Staged
 from supervisor.trainer.compare import differing, differing_generators
-from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.folder import open_folder
 from tests.integration.test_attach import ROOT, Played
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def readme(tmp_path: Path) -> Path:
 def test_it_goes_on_in_mid_epoch_and_ends_with_the_same_bits(tmp_path: Path, readme: Path) -> None:
     whole = Played(tmp_path / "whole", readme)
     assert whole.end() == 0, whole.output
-    (last,) = whole.all_of(CheckpointStaged)
+    (last,) = whole.all_of(Staged)
     assert last.step == STEPS
     first = Played(tmp_path / "killed", readme, SUPERVISOR_RUN_SAVE_EVERY="100steps")
-    staged = first.hear(CheckpointStaged, beyond_step=99)
+    staged = first.hear(Staged, beyond_step=99)
     first.process.send_signal(signal.SIGKILL)
     first.end()
     assert staged.step % 63 != 0
@@ -48,7 +48,7 @@ def test_it_goes_on_in_mid_epoch_and_ends_with_the_same_bits(tmp_path: Path, rea
     assert second.all_of(Finished) == [Finished(STEPS)]
     one, other = (
         open_folder(whole.staging / last.folder),
-        open_folder(second.staging / second.all_of(CheckpointStaged)[-1].folder),
+        open_folder(second.staging / second.all_of(Staged)[-1].folder),
     )
     assert differing(one, other) == []
     assert differing_generators(one.rng, other.rng) == []
@@ -56,8 +56,8 @@ def test_it_goes_on_in_mid_epoch_and_ends_with_the_same_bits(tmp_path: Path, rea
 
 def test_told_to_stop_it_saves_and_ends(tmp_path: Path, readme: Path) -> None:
     played = Played(tmp_path, readme)
-    played.say(SaveRequest("test"))
-    staged = played.hear(CheckpointStaged)
+    played.say(Save("test"))
+    staged = played.hear(Staged)
     played.process.send_signal(signal.SIGTERM)
     assert played.end() in {0, 143}, played.output  # it may have come to its end before the signal did
     assert open_folder(played.staging / staged.folder).state["objects"].keys() == {"model", "optimizer", "data"}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.wire.messages import CheckpointStaged
+from supervisor.core.messages import Staged
 from supervisor.trainer.compare import differing, differing_generators
-from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.folder import open_folder
 from tests.integration.test_attach import ROOT, Played
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ def test_a_recipe_killed_in_mid_epoch_ends_with_the_same_bits(
     monkeypatch.chdir(tmp_path)
     whole = Played(tmp_path / "whole", script, **QUIET)
     assert whole.end() == 0, whole.output
-    last = whole.all_of(CheckpointStaged)[-1]
+    last = whole.all_of(Staged)[-1]
     assert last.step == STEPS
     first = Played(tmp_path / "killed", script, SUPERVISOR_RUN_SAVE_EVERY="30steps", **QUIET)
-    staged = first.hear(CheckpointStaged, beyond_step=29)
+    staged = first.hear(Staged, beyond_step=29)
     first.process.send_signal(signal.SIGKILL)
     first.end()
     assert staged.step % EPOCH != 0
     second = Played(tmp_path / "killed", script, checkpoint=first.staging / staged.folder, **QUIET)
     assert second.end() == 0, second.output
     one = open_folder(whole.staging / last.folder)
-    other = open_folder(second.staging / second.all_of(CheckpointStaged)[-1].folder)
+    other = open_folder(second.staging / second.all_of(Staged)[-1].folder)
     assert (one.step, other.step) == (STEPS, STEPS)
     assert differing(one, other) == []
     assert differing_generators(one.rng, other.rng) == []

@@ -77,7 +77,7 @@ def test_sys_exit_0_inside_the_loop_is_named_with_its_line_and_the_same_command_
     assert "restarting" not in done.stdout
     again = machine.run("start", str(script()), *QUIET)
     assert again.returncode == 0, again.stdout
-    assert "resuming from step 27" in again.stdout
+    assert "going on from step 27" in again.stdout
     assert [row["step"] for row in final_state(store, "ending")["log"]] == list(range(40))
 
 

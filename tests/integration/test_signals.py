@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, WAIT_S_MAX, Machine, Turn, final_state
-from supervisor.engine.run_catalog.claims import END
-from supervisor.engine.trainer_process.process_identity import started
+from supervisor.engine.claims import END
+from supervisor.engine.identity import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def ends(store: Path) -> list[str]:
 def next_start_goes_on(machine: Machine, from_step: int) -> None:
     turn = machine.start(TOY, arguments=["--steps", str(from_step + 20), *FOREVER[2:]])
     assert turn.wait() == 0, turn.text
-    assert f"resuming from step {from_step:,}" in turn.text
+    assert f"going on from step {from_step:,}" in turn.text
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -124,10 +124,10 @@ def test_a_killed_supervisor_leaves_no_trainer_and_its_last_checkpoint_is_adopte
     turn.kill("supervisor")
     before = final_state(machine.store, "toy")["step"]
     again = machine.start(TOY, arguments=["--steps", str(FAR), "--step-ms", "0", *FOREVER[4:]])
-    again.until("resuming from step")
+    again.until("going on from step")
     assert started(trainer) is None
     assert again.wait() == 0, again.text
-    began = int(again.text.partition("resuming from step ")[2].partition(",")[0].replace(",", ""))
+    began = int(again.text.partition("going on from step ")[2].partition(",")[0].replace(",", ""))
     assert began > before
     assert [row["step"] for row in final_state(machine.store, "toy")["log"]] == list(range(FAR))
 

@@ -41,4 +41,4 @@ def test_status_logs_and_stop_work_without_the_store_and_the_run_goes_on_when_it
     assert "  safe: step " in machine.run("status", "toy").stdout
     turn = machine.start(TOY, arguments=["--steps", "10", *FOREVER[2:]])
     assert turn.wait() == 0, turn.text
-    assert "resuming from step" in turn.text
+    assert "going on from step" in turn.text

@@ -38,7 +38,7 @@ def test_work_that_waits_for_a_store_that_is_gone_is_neither_forgotten_nor_begun
     again.signal(signal.SIGTERM)
     again.wait()
     assert "beginning at step 0" not in again.text
-    assert re.search(r"resuming from step [1-9]", again.text)
+    assert re.search(r"going on from step [1-9]", again.text)
     # The first line of progress may come before what waited here is proved in the store.
     _, safe, since = again.text.partition("safe: step")
     assert safe

@@ -64,7 +64,7 @@ def test_a_takeover_ends_the_first_with_75_and_nothing_of_its_own_changes(
 ) -> None:
     first = saving(fresh_machine())
     second = fresh_machine().start(TOY, *OFTEN, "--takeover", arguments=FOREVER)
-    second.until("resuming from step")
+    second.until("going on from step")
     before = published(store, 1)
     assert first.wait() == 75, first.text
     assert "another machine has taken over" in first.text

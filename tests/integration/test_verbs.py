@@ -25,7 +25,7 @@ import sys, time
 sys.path.insert(0, {folder!r})
 from toy import Model
 import random, supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 
 random.seed(0)
 model, order = Model(640), Order(length=1000, seed=0)
@@ -102,7 +102,7 @@ def test_a_killed_run_waits_for_its_next_machine_and_resumes_by_name_alone(
     (tmp_path / "let-go").touch()
     told = second.run("resume", "--trust-store", **held)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "resuming from step" in told.stdout
+    assert "going on from step" in told.stdout
     assert live(second)["state"] == "SUCCEEDED"
     assert [row["step"] for row in final_state(second.store, "toy")["log"]] == list(range(200))
     claim = json.loads(max((second.store / "toy").glob("e0*/claim.json")).read_text())
@@ -250,6 +250,6 @@ def test_after_a_restart_of_the_trainer_it_is_saved_as_before(machine: Machine) 
     turn = running(machine)
     before = live(machine)["checkpoints"]["durable"]
     turn.kill("trainer")
-    turn.until("resuming from step")
+    turn.until("going on from step")
     turn.until(lambda: live(machine)["checkpoints"]["durable"] > before)
     turn.end()

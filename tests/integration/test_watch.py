@@ -333,7 +333,7 @@ def test_the_folder_that_only_a_checkpoint_names_is_not_put_back_on_another_mach
     assert (
         "the checkpoint holds the files of the folder 'out', which no command on this machine has named" in refused.text
     )
-    assert "--watch-dir out" in refused.text
+    assert "--watch out" in refused.text
     assert not (second.work / "out").exists()
     (machine.work / "go").touch()
     resumed = machine.start(script, *KEPT[2:], arguments=["--wait"])
@@ -348,7 +348,7 @@ def test_a_script_that_attaches_and_saves_elsewhere_is_told_at_the_first_save(ma
     assert turn.wait() == 0, turn.text
     (line,) = [line for line in turn.text.splitlines() if "is not part of the checkpoints" in line]
     assert "out/best.pt" in line
-    assert "--watch-dir out" in line
+    assert "--watch out" in line
 
 
 def _best(turn: Turn) -> str:
@@ -369,7 +369,7 @@ def test_a_rehearsal_compares_the_files(machine: Machine, script: Path, forgets:
         assert "it resumes from its own files" in done.stdout
     else:
         assert "resume is bit-exact" in done.stdout
-    again = f"{script} --watch-dir out --resume-args '--resume {{checkpoint}}' -- --steps 120 --ms 90"
+    again = f"{script} --watch out --resume-args '--resume {{checkpoint}}' -- --steps 120 --ms 90"
     assert f"-m supervisor {'rehearse' if forgets else 'start'} {again}" in done.stdout
     assert not (machine.work / "out").exists()
 
@@ -394,5 +394,5 @@ def test_what_is_saved_outside_is_told_with_what_keeps_it(machine: Machine, stor
     assert turn.wait() == 0, turn.text
     told = [line for line in turn.text.splitlines() if "is not kept" in line]
     assert len(told) == 1, turn.text
-    assert told[0].endswith(f"is saved outside the working folder and is not kept: --watch-dir {tmp_path} keeps it")
+    assert told[0].endswith(f"is saved outside the working folder and is not kept: --watch {tmp_path} keeps it")
     assert not safe(store)()

@@ -121,7 +121,7 @@ def test_the_own_project_finds_its_run_on_every_machine(fresh_machine: Callable[
     edited = script(tmp_path / "vm3" / "alpha", ATTACHED, rate="3.0")
     done = third.run("start", str(edited), *SAVES)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "resuming from step" in done.stdout
+    assert "going on from step" in done.stdout
     assert "the script was edited" in done.stdout
     assert "bit for bit" in done.stdout
     assert final_state(machine.store, "train")["step"] == 30
@@ -212,7 +212,7 @@ def test_every_verb_works_from_the_sessions_where_the_record_is_lost(
     assert machine.run("checkpoints", "train", "export", "latest", str(tmp_path / "export")).returncode == 0
     again = machine.run("start", str(of), *SAVES, "--", "--steps", "40")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "resuming from step 30" in again.stdout
+    assert "going on from step 30" in again.stdout
     assert machine.run("status", "train").stderr == ""
 
 

@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from supervisor.core.checkpoint import manifest as cp
+from supervisor.core import checkpoint as cp
 from supervisor.core.ports import StoreError
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import checkpoints
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 LOOK_EVERY_S = 0.25
 PARTS = re.compile(r"step-\d{9}( \(\d+\))?")
@@ -30,11 +30,11 @@ class Cloud:
         """Return where a fresh machine that sees ``runs`` goes on; None: it begins. Raises LookupError where it asks."""
         with tempfile.TemporaryDirectory() as into:
             store = FolderStore(str(runs or self.runs))
-            answer = checkpoint_fetch.fetch_newest_valid(store, RunPaths(self.run), (), Path(into)).answer
+            answer = checkpoints.newest_whole(store, RunPlace(self.run), (), Path(into)).answer
         match answer:
             case cp.ResumeFrom():
                 return answer.found.id
-            case cp.StartFresh():
+            case cp.StartAfresh():
                 return None
         raise LookupError(answer.why)
 
@@ -86,7 +86,7 @@ class Watched:
             except StoreError as error:
                 self.wrong.append(str(error))
             else:
-                mark = (chosen.generation, chosen.step) if chosen else (0, 0)
+                mark = (chosen.epoch, chosen.step) if chosen else (0, 0)
                 if not self.choices or self.choices[-1] != mark:
                     self.choices.append(mark)
             self._over.wait(LOOK_EVERY_S)

@@ -39,7 +39,7 @@ def main() -> int:
     from supervisor.bootstrap import ensure
 
     ensure()
-    from supervisor.engine.run_catalog import claims, runs
+    from supervisor.engine import claims, runs
 
     hasty.PATIENCE_S, hasty.UPLOAD_WAIT_S, hasty.SILENCE_S = PATIENCE_S, UPLOAD_WAIT_S, SILENCE_S
     hasty.hurry()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, final_state, until
-from supervisor.core.checkpoint.session_id import parse_session_id
+from supervisor.core.claim import rank_of
 from tests.machines.cloud import Cloud, Watched
 from tests.machines.hasty import GATES
 from tests.machines.jobs import JOB, LONG, OFTEN
@@ -45,10 +45,8 @@ def all_at_once(
                 machine.all_sent()
         told = "\n".join(turn.text for turn in turns)
         assert codes == {0: 1, FENCED: len(turns) - 1}, told
-        ranks = sorted(parse_session_id(path.name) for path in (cloud.runs / "toy").glob("e*"))[-len(turns) :]
-        assert len({rank.generation for rank in ranks}) == 1, (
-            "they did not claim at the same time, so this proves nothing"
-        )
+        ranks = sorted(rank_of(path.name) for path in (cloud.runs / "toy").glob("e*"))[-len(turns) :]
+        assert len({rank.epoch for rank in ranks}) == 1, "they did not claim at the same time, so this proves nothing"
         done = [path.parent.name for path in (cloud.runs / "toy").glob("e*/end-succeeded.json")]
         assert done == [str(ranks[-1])], told
         gave_way = rf"another machine has taken over this run \(({'|'.join(map(str, ranks))})\)"

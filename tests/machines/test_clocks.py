@@ -40,7 +40,7 @@ def test_a_run_on_machines_with_wrong_clocks_is_as_any_other(
             machine = new_machine(skew_s=wrong * DAY_S, boots_s=number * 7_000_000)
             turn = machine.start(TOY, *OFTEN, "--takeover", arguments=JOB)
             if number < len(DAYS) - 1:
-                turn.until(lambda number=number: cloud.choice() and cloud.choice().generation == number + 1)
+                turn.until(lambda number=number: cloud.choice() and cloud.choice().epoch == number + 1)
                 machine.end()
                 shuffle_stamps(cloud, number)
                 began.append(cloud.choice().step)
@@ -48,7 +48,7 @@ def test_a_run_on_machines_with_wrong_clocks_is_as_any_other(
                 assert turn.wait() == 0, turn.text
                 machine.all_sent()
             if number:
-                assert f"resuming from step {began[number - 1]:,}, verified" in turn.text
+                assert f"going on from step {began[number - 1]:,}, verified" in turn.text
     assert began == sorted(set(began))
     assert [epoch for epoch, _ in watched.choices] == sorted(epoch for epoch, _ in watched.choices)
     assert final_state(cloud.runs, "toy") == uninterrupted
@@ -79,7 +79,7 @@ def test_a_zombie_with_a_later_clock_gives_way_all_the_same(
     turn.until("safe in")
     turn.signal(signal.SIGSTOP)
     second = new_machine(skew_s=-400 * DAY_S).start(TOY, *OFTEN, "--takeover", arguments=JOB)
-    second.until("resuming from step")
+    second.until("going on from step")
     turn.signal(signal.SIGCONT)
     assert turn.wait() == 75, turn.text
     assert second.wait() == 0, second.text

@@ -54,7 +54,7 @@ def test_a_zombie_that_writes_last_hurts_nothing(
     assert changed, "the zombie wrote nothing after it woke, so this proves nothing"
     assert all(name.startswith(own) for name in changed), changed
     assert cloud.choice() == chosen
-    assert watched.choices[-1] == (chosen.generation, chosen.step)
+    assert watched.choices[-1] == (chosen.epoch, chosen.step)
     assert final_state(cloud.runs, "toy") == uninterrupted
     assert "another machine has taken over" in turn.text
 
@@ -67,7 +67,7 @@ def test_a_zombie_that_wakes_beside_its_successor_stops(
         turn = paused_while_uploading(zombie, cloud)
         successor = new_machine(stale="2s")
         second = successor.start(TOY, *OFTEN, "--takeover", arguments=JOB)
-        second.until("resuming from step")
+        second.until("going on from step")
         zombie.go_on()
         assert turn.wait() == FENCED, turn.text
         assert second.wait() == 0, second.text

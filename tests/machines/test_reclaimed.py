@@ -50,7 +50,7 @@ def test_the_next_machine_goes_on_from_what_was_safe(
         second = new_machine()
         turn = second.start(TOY, *OFTEN, "--takeover", arguments=JOB)
         assert turn.wait() == 0, turn.text
-        assert f"resuming from step {there.step:,}, verified" in turn.text
+        assert f"going on from step {there.step:,}, verified" in turn.text
         assert turn.text.count("passed over") == 0, "a part of a checkpoint was published"
         second.all_sent()
     assert final_state(cloud.runs, "toy") == uninterrupted

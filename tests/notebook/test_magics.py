@@ -77,14 +77,14 @@ def test_an_interrupt_saves_first_and_the_same_cell_goes_on(kernel, machine) -> 
     kernel.interrupt()
     seen = kernel.ended(cell)
     assert kernel.status(cell) == "ok", seen
-    assert "toy: stopped after saving; run this cell again to resume" in seen
+    assert "toy: stopped after saving; run this cell again to go on" in seen
     assert kernel.run("print(_exit_code)") == "130\n"
     reached = kernel.run("%supervisor status")
     assert "CANCELLED" in reached
     assert "%supervisor resume toy" in reached
 
     again = kernel.begin("%supervisor resume toy")
-    assert "resuming from step" in kernel.panel(again, "resuming from step")
+    assert "going on from step" in kernel.panel(again, "going on from step")
     kernel.until(lambda: "toy: running" in kernel.text(again))
     stopped = subprocess.run(
         [sys.executable, "-m", "supervisor", "stop", "toy"], cwd=machine.work, env=machine.environ() | {"PYTHONPATH": str(ROOT)},
@@ -127,7 +127,7 @@ def test_a_closed_page_and_a_restarted_kernel_leave_the_run_alone(kernel, machin
     kernel.panel(cell, "re-attached: nobody watched for")
     led.let(300)
     seen = kernel.ended(cell)
-    assert "the run continued, from step" in seen
+    assert "it went on by itself, from step" in seen
     assert "led: finished" in seen
     assert "step 300/300 (100 %)" in seen
     assert "session 1 · attempt 1" in seen, "it was the same session all the time"

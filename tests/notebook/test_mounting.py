@@ -115,7 +115,7 @@ def test_a_full_top_of_my_drive_is_given_more_time(place: Place) -> None:
     ("told", "what", "hint", "consents"),
     [
         ({"consents": ["refused"]}, "the consent was refused", "allow it", 1),
-        ({"consents": ["unanswered"]}, "Drive's consent was not given within 120 s", "pop-ups", 1),
+        ({"consents": ["unanswered"]}, "nobody answered the question for Drive's consent within 120 s", "pop-ups", 1),
         ({"ends": ["mount failed"]}, "mount failed", "delete runtime", 3),
         ({"ends": ["root"]}, "very many files at its top", "into folders", 3),
         ({"ends": ["domain"]}, "administrator of this account's domain", "--store", 1),

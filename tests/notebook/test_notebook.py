@@ -55,7 +55,7 @@ def test_run_all_on_a_blank_colab_machine_goes_on_where_the_last_one_was_taken_a
     second = new_machine(ColabMachine, cloud, **VARIABLES, SUPERVISOR_NOTEBOOK_OPTIONS=" ".join([*OPTIONS, "--", *TOY]))
     seen = second.run_all(folder=ROOT / "hyperlpr_example").wait()
     panel = seen["start"]
-    going_on = re.search(r"resuming from step ([\d,]+): first new step .*after this cell began: mounting Drive", panel)
+    going_on = re.search(r"going on from step ([\d,]+): first new step .*after this cell began: mounting Drive", panel)
     assert going_on, panel
     assert int(going_on[1].replace(",", "")) >= safe
     assert panel.startswith("toy: finished")
@@ -88,7 +88,7 @@ def test_run_all_elsewhere_unpacks_the_supervisor_and_goes_on_bit_for_bit(new_ma
     seen = second.run_all().wait()
     assert f"the supervisor is in {second.work}" in seen["install"]
     assert "nothing to mount here" in seen["mount"]
-    assert re.search(r"resuming from step ([\d,]+), verified", seen["start"]), seen["start"]
+    assert re.search(r"going on from step ([\d,]+), verified", seen["start"]), seen["start"]
     assert "toy: SUCCEEDED" in seen["watch"]
     got = final_state(store, "toy")
     assert told.same(got, wanted)

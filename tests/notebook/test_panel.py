@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.clock import Instant
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.status import RunStatus, to_json
-from supervisor.core.wire import messages
-from supervisor.engine.run_catalog import detached
-from supervisor.engine.startup_timing import StartupTiming
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import messages
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.instant import Instant
+from supervisor.core.status import RunStatus, to_json
+from supervisor.engine import kept
+from supervisor.engine.arrival import Arrival
 from supervisor.views import notebook
-from supervisor.views.notebook import PanelState
+from supervisor.views.notebook import Scene
 
 NOW = Instant(1000.0, 5000.0)
 STATUS = RunStatus(
@@ -20,7 +20,7 @@ STATUS = RunStatus(
     place="Drive", deadline_at_s=1000.0 + 3600, next_save_at_s=1090.0, updated=NOW, good_s=90.0, badput={"start-up": 10.0},
 )  # fmt: skip
 LINES = [
-    "[supervisor] resuming from step 484, verified",
+    "[supervisor] going on from step 484, verified",
     "[supervisor] step 1,230/2,000 62 % · 50 steps/s",
     "epoch 1 <b>done</b>",
     "[supervisor] warning: this machine may end soon",
@@ -28,11 +28,9 @@ LINES = [
 ]
 
 
-def scene(**told: object) -> PanelState:
-    messages, output = notebook.split_output(LINES)
-    return PanelState(
-        **{"run": "plates", "plain": to_json(STATUS, NOW), "messages": messages, "output": output, **told}
-    )
+def scene(**told: object) -> Scene:
+    said, printed = notebook.sorted_lines(LINES)
+    return Scene(**{"run": "plates", "plain": to_json(STATUS, NOW), "said": said, "printed": printed, **told})
 
 
 def test_it_shows_what_a_person_wants_to_know() -> None:
@@ -55,16 +53,16 @@ def test_both_forms_say_the_same_and_html_is_escaped() -> None:
 
 
 def test_what_is_said_is_told_from_what_is_printed_and_progress_lines_are_left_out() -> None:
-    messages, output = notebook.split_output([*LINES, "error: it failed", "  try: `%supervisor logs`"])
-    assert messages == [
-        "resuming from step 484, verified", "warning: this machine may end soon", "    %supervisor doctor",
+    said, printed = notebook.sorted_lines([*LINES, "error: it failed", "  try: `%supervisor logs`"])
+    assert said == [
+        "going on from step 484, verified", "warning: this machine may end soon", "    %supervisor doctor",
         "error: it failed", "  try: `%supervisor logs`",
     ]  # fmt: skip
-    assert output == ["epoch 1 <b>done</b>"]
+    assert printed == ["epoch 1 <b>done</b>"]
 
 
 def test_a_status_ages_while_nobody_writes_it() -> None:
-    later = notebook.advance(to_json(STATUS, NOW), 100.0)
+    later = notebook.moved_on(to_json(STATUS, NOW), 100.0)
     assert later["durable_age_s"] == 280.0
     assert later["next_save_in_s"] == 0.0
     assert "no sign for 1 min 40 s" in notebook.text(scene(plain=later, silent_s=100.0))
@@ -74,91 +72,91 @@ def test_ends_are_said_in_words() -> None:
     assert notebook.text(scene(ended=True, code=0)).startswith("plates: finished")
     assert "run this cell again" in notebook.text(scene(ended=True, code=42)).splitlines()[0]
     assert "exit code 93" in notebook.text(scene(ended=True, code=93))
-    assert "disappeared without a shutdown record" in notebook.text(scene(ended=True, code=None))
-    assert notebook.text(PanelState("plates")) == "plates: starting"
-    leaving = scene(messages=["the run is finished and safe: releasing this machine, so that no more units are used"])
-    assert notebook.text(leaving).startswith("plates: finished; this machine is released")
+    assert "gone without a word" in notebook.text(scene(ended=True, code=None))
+    assert notebook.text(Scene("plates")) == "plates: starting"
+    leaving = scene(said=["the run is finished and safe: giving this machine back, so that no more units are used"])
+    assert notebook.text(leaving).startswith("plates: finished; this machine is given back")
 
 
 def test_the_way_to_the_first_new_step_is_told_by_part_and_adds_up() -> None:
     told = arrived(drift=("the accelerator was Tesla T4, is now L4",))
-    first, drift = notebook.startup_lines(told, 996.0, {"mounting Drive": 4.0})
+    first, drift = notebook.arrival(told, 996.0, {"mounting Drive": 4.0})
     assert first == (
-        "resuming from step 484: first new step 1 min 29 s after this cell began: mounting Drive 4.0 s, supervisor's start"
+        "going on from step 484: first new step 1 min 29 s after this cell began: mounting Drive 4.0 s, supervisor's start"
         " 4.0 s, looking at the store 1.0 s, waiting for what other machines wrote 1 min, restore 2.0 s, waiting for"
         " packages 10 s, start-up to the first step 8.0 s; packages 1 min 12 s, meanwhile"
     )
     assert drift == "other than on the machine before: the accelerator was Tesla T4, is now L4"
-    elsewhere = notebook.startup_lines(told, None, {})[0]
+    elsewhere = notebook.arrival(told, None, {})[0]
     assert "first new step 1 min 21 s after its start: looking at the store" in elsewhere
 
 
 def test_what_was_done_is_told_however_quick_it_was_and_a_wait_only_where_there_was_one() -> None:
     quick = {"began_at_s": 10.0, "stepped_at_s": 10.9, "from_step": 484, "claim_s": 0.0, "settle_s": 0.0}
     quick |= {"restore_s": 0.001, "waited_for_packages_s": 0.049, "start_up_s": 0.051}
-    (told,) = notebook.startup_lines(quick, 9.99, {"mounting Drive": 0.004})
+    (told,) = notebook.arrival(quick, 9.99, {"mounting Drive": 0.004})
     assert told == (
-        "resuming from step 484: first new step 0.9 s after this cell began: mounting Drive under 0.1 s, supervisor's"
+        "going on from step 484: first new step 0.9 s after this cell began: mounting Drive under 0.1 s, supervisor's"
         " start under 0.1 s, looking at the store under 0.1 s, restore under 0.1 s, start-up to the first step 0.1 s"
     )
-    slow = notebook.startup_lines(quick | {"settle_s": 0.06, "waited_for_packages_s": 0.06}, None, {})[0]
+    slow = notebook.arrival(quick | {"settle_s": 0.06, "waited_for_packages_s": 0.06}, None, {})[0]
     assert "waiting for what other machines wrote 0.1 s, restore under 0.1 s, waiting for packages 0.1 s" in slow
-    first = notebook.startup_lines(quick | {"from_step": None}, None, {})[0]
+    first = notebook.arrival(quick | {"from_step": None}, None, {})[0]
     assert first.startswith("first step 0.9 s after its start: looking at the store under 0.1 s, start-up")
 
 
 def test_later_attempts_do_not_change_what_the_first_took() -> None:
-    arrival = StartupTiming()
+    arrival = Arrival()
     before = dict(arrived(arrival=arrival))
-    assert not arrival.see(Instant(2000.0, 0.0), ev.TrainerStarted(2), STATUS)
+    assert not arrival.see(Instant(2000.0, 0.0), ev.Launched(2), STATUS)
     assert arrival.told == before
 
 
 def test_before_the_first_new_step_nothing_is_told() -> None:
-    assert notebook.startup_lines({"began_at_s": 1.0}, 0.0, {}) == []
+    assert notebook.arrival({"began_at_s": 1.0}, 0.0, {}) == []
 
 
 def test_what_a_notebook_started_is_found_again(tmp_path) -> None:
     import os
 
-    folder = detached.new(tmp_path)
-    mine = detached.note(folder, os.getpid(), "plates", "/runs")
-    (folder / detached.OUTPUT).write_bytes(b"one\ntwo\nhal")
-    assert mine.alive
+    folder = kept.new(tmp_path)
+    mine = kept.note(folder, os.getpid(), "plates", "/runs")
+    (folder / kept.OUTPUT).write_bytes(b"one\ntwo\nhal")
+    assert mine.lives
     assert mine.code is None
-    assert mine.output_since(0) == ("one\ntwo\n", 8)
-    assert mine.output_since(8) == ("", 8)
-    mine.note_shown({"step": 3})
-    detached.ended(folder, 42)
-    found = list(detached.known(tmp_path, "/runs"))
+    assert mine.printed(0) == ("one\ntwo\n", 8)
+    assert mine.printed(8) == ("", 8)
+    mine.saw({"step": 3})
+    kept.ended(folder, 42)
+    found = list(kept.known(tmp_path, "/runs"))
     assert found == [mine]
     assert (found[0].seen["step"], found[0].code) == (3, 42)
-    assert not list(detached.known(tmp_path, "/other"))
+    assert not list(kept.known(tmp_path, "/other"))
 
 
 def test_old_ones_are_forgotten_and_living_ones_are_not(tmp_path) -> None:
     import os
 
-    alive = detached.note(detached.new(tmp_path), os.getpid(), "plates", "/runs")
-    for _ in range(2 * detached.OLD_KEPT):
-        detached.note(detached.new(tmp_path), 2**22 + 1, "plates", "/runs")
-    found = list(detached.known(tmp_path, "/runs"))
-    assert len(found) <= detached.OLD_KEPT + 2
+    alive = kept.note(kept.new(tmp_path), os.getpid(), "plates", "/runs")
+    for _ in range(2 * kept.OLD_KEPT):
+        kept.note(kept.new(tmp_path), 2**22 + 1, "plates", "/runs")
+    found = list(kept.known(tmp_path, "/runs"))
+    assert len(found) <= kept.OLD_KEPT + 2
     assert alive in found
 
 
-def arrived(arrival: StartupTiming | None = None, drift: tuple[str, ...] = ()) -> dict[str, object]:
-    arrival = arrival or StartupTiming()
+def arrived(arrival: Arrival | None = None, drift: tuple[str, ...] = ()) -> dict[str, object]:
+    arrival = arrival or Arrival()
     status = RunStatus(session_from_step=484, step=484)
     for at_s, record in (
-        (1000.0, ev.SessionStarted()),
-        (1001.0, ev.ClaimWritten(CheckpointId(3, 0, "ab", 1).session_id)),
+        (1000.0, ev.Started()),
+        (1001.0, ev.ClaimWritten(CheckpointId(3, 0, "ab", 1).rank)),
         (1061.0, do.ReadHistory()),
         (1063.0, ev.CheckpointReady("folder", CheckpointId(2, 484, "ab", 1), durable=True, seconds=1.9)),
         (1073.0, ev.EnvironmentReady(72.0, ("torch 2",), drift)),
-        (1073.0, ev.TrainerStarted(1)),
+        (1073.0, ev.Launched(1)),
     ):
         assert not arrival.see(Instant(at_s, 0.0), record, status)
-    beat = ev.TrainerMessage(messages.Heartbeat(step=485, section="step", total_steps=2000))
+    beat = ev.TrainerSaid(messages.Beat(step=485, section="step", total_steps=2000))
     assert arrival.see(Instant(1081.0, 0.0), beat, RunStatus(session_from_step=484, step=485))
     return arrival.told

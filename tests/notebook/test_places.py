@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.cli import package_data
-from supervisor.cli.verbs import pack
+from supervisor.cli import pack, shipped
 from tests.drives.drivefs_cloud import Cloud
 from tests.notebook.machine import NOTEBOOK, ColabMachine
 
@@ -93,7 +92,7 @@ def test_the_zip_of_pack_is_found_after_a_mount_that_failed_at_first(place: Plac
 
 
 def test_a_copied_folder_is_found_and_read_from_this_machines_disk(place: Place) -> None:
-    for name, path in package_data.product().items():
+    for name, path in shipped.product().items():
         (place.product / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place.product / name)
     (place.product / "runs").mkdir()
@@ -147,7 +146,7 @@ def test_nothing_there_is_said_in_two_lines(place: Place) -> None:
 def wheel(path: Path, version: str, below: str = "") -> None:
     """Write the product's files, as another version, into an archive."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
-        for name, file in package_data.product().items():
+        for name, file in shipped.product().items():
             if name.startswith("supervisor/"):
                 text = file.read_text()
                 packed.writestr(below + name, text.replace('"0.1.0"', f'"{version}"'))
@@ -171,7 +170,7 @@ class Served:
     def repository(self) -> str:
         """Serve a repository of the product; return its address."""
         work, bare = self.folder / "work", self.folder / "training-supervisor.git"
-        for name, path in package_data.product().items():
+        for name, path in shipped.product().items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, work / name)
         who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor import bootstrap
-from supervisor.cli import package_data
+from supervisor.cli import shipped
 from tests.notebook.machine import ROOT, NotebookMachine
 from tests.wheelhouse import fill_private, offline_environ, write_interpreter
 
@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that ``pip wheel CLONE`` makes."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: it builds the wheel")
     folder = tmp_path_factory.mktemp("wheel")
-    for name, path in package_data.product().items():
+    for name, path in shipped.product().items():
         (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / "clone" / name)
     words = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "-q", "-w", str(folder))
@@ -100,7 +100,7 @@ def test_the_notebook_that_the_wheel_brings_runs_with_the_wheel_alone(
 ) -> None:
     pytest.importorskip("nbclient", reason="nbclient is not installed: it runs notebooks")
     assert installed.run("examples", "for-the-notebook").returncode == 0
-    notebook = installed.folder / "for-the-notebook" / package_data.NOTEBOOK
+    notebook = installed.folder / "for-the-notebook" / shipped.NOTEBOOK
     machine = new_machine(
         KAGGLE_KERNEL_RUN_TYPE="Interactive",
         SUPERVISOR_NOTEBOOK_REPOSITORY=str(wheel),

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import UserError
-from supervisor.core.ports import NotFound, StoreError, StoreTraits
+from supervisor.core.ports import Missing, StoreError, Traits
 from tests.simulation.virtual_drive import CONFIRM_EVERY_S, Weather
 from tests.simulation.virtual_store import WORDS, View
 from tests.simulation.world import Died
@@ -14,7 +14,7 @@ from tests.simulation.world import Died
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.ports import FolderEntry
+    from supervisor.core.ports import Entry
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_drive import Drive, Mount
     from tests.simulation.world import World
@@ -28,7 +28,7 @@ class DriveView(View):
     def __init__(self, drive: Drive, world: World, observer: Observer) -> None:
         super().__init__(drive, world, observer)  # type: ignore[arg-type]
         self.drive = drive
-        self.traits = StoreTraits(
+        self.traits = Traits(
             settle_s=drive.settle_s, silence_s=150.0, where="virtual", place="Drive", mounted=True,
             evidence="drivefs" if drive.habits.evidence else "", confirm_every_s=CONFIRM_EVERY_S,
         )  # fmt: skip
@@ -38,7 +38,7 @@ class DriveView(View):
         """The mount of this process's machine."""
         return self.drive.mount(self._who().machine)
 
-    def list(self, folder: str) -> Sequence[FolderEntry]:
+    def list(self, folder: str) -> Sequence[Entry]:
         """Return the names that this machine can see by now."""
         self._before(folder)
         at = self.world.now
@@ -52,7 +52,7 @@ class DriveView(View):
         self._before(path)
         body = self.mount.seen(path)
         if body is None:
-            raise NotFound(f"{path} is not there")
+            raise Missing(f"{path} is not there")
         return body
 
     def evidence(self, path: str) -> str:

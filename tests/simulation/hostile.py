@@ -9,11 +9,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.policy.deadline import TimeLimit
+from supervisor.core import events as ev
+from supervisor.core.deadline import Lifetime
 from supervisor.core.ports import StoreError
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import Config, SaveSchedule
-from supervisor.engine.upload import step_log as step_log_store
+from supervisor.core.session import Config, SaveEvery
+from supervisor.engine import steplog
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
 from tests.simulation.troubles import Bad, final_state
@@ -74,11 +74,11 @@ class History:
         self.observer = Observer(self.world, self.shelf, self.chain, KEEP)
         fence_every_s = chance.choice([10.0, 20.0, 60.0])
         self.config = Config(
-            save_every=chance.choice([SaveSchedule(), SaveSchedule("s", 240.0)]),
-            time_limit=chance.choice([None, TimeLimit(HOUR_S, hard=False), TimeLimit(1.5 * HOUR_S, hard=True)]),
-            visibility_delay_s=self.shelf.settle_s,
+            save_every=chance.choice([SaveEvery(), SaveEvery("s", 240.0)]),
+            lifetime=chance.choice([None, Lifetime(HOUR_S, hard=False), Lifetime(1.5 * HOUR_S, hard=True)]),
+            settle_s=self.shelf.settle_s,
             fence_every_s=fence_every_s,
-            probe_timeout_s=2 * self.shelf.settle_s + 2 * fence_every_s + ANSWER_MARGIN_S,
+            answer_s=2 * self.shelf.settle_s + 2 * fence_every_s + ANSWER_MARGIN_S,
             confirm_every_s=CONFIRM_EVERY_S if drive else 0.0,
             can_flush=drive and chance.random() < 0.3,
             upload_wait_s=1800.0 if drive else 600.0,
@@ -112,7 +112,7 @@ class History:
         view = self._view()
         view.process = Reader(self.world.machine())  # type: ignore[assignment]
         try:
-            rows = list(step_log_store.joined(view, RUN))
+            rows = list(steplog.joined(view, RUN))
         except StoreError as error:
             raise Violation(f"I18: {error}") from error
         if self.chain.bad.batches:
@@ -223,9 +223,9 @@ class History:
         if roll < 0.6:
             one.machine.paused_until = self.world.now + chance.expovariate(1 / self.hostility.pause_s)
         elif roll < 0.7:
-            one.hear(ev.SignalReceived(chance.choice(["SIGINT", "SIGTERM", "SIGHUP"])))
+            one.hear(ev.Signalled(chance.choice(["SIGINT", "SIGTERM", "SIGHUP"])))
         elif roll < 0.75:
-            one.hear(ev.PreemptionNotice(120.0, "spot"))
+            one.hear(ev.Notice(120.0, "spot"))
         elif roll < 0.85:
             self._ask_to_stop(one)
         else:
@@ -233,7 +233,7 @@ class History:
 
     def _ask_to_stop(self, one: Supervisor) -> None:
         rank = one.executor.storing.rank if one.executor else None
-        if rank and rank.generation:
+        if rank and rank.epoch:
             how = self.world.chance.choice(["save", "now"])
             name = stop_request(rank, how, self.world.chance.getrandbits(32))
             self.shelf.drop(name, b"{}", self.world.now)

@@ -7,30 +7,23 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.manifest import (
-    MANIFEST_NAME,
-    CheckpointId,
-    FileEntry,
-    Manifest,
-    ManifestError,
-    parse_manifest,
-)
-from supervisor.core.checkpoint.session_id import SessionId, superseded_by
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, Manifest, ManifestError, parse_manifest
+from supervisor.core.claim import Rank, judge
 from supervisor.core.digest import algorithm_of, digest_of
-from supervisor.core.policy.dedup import SHARED_SUFFIX
-from supervisor.core.policy.retention import NEWEST_MIN
-from supervisor.core.policy.rollback import STOPPED_BY_ANOMALY
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import FINAL, Phase
-from supervisor.engine.resume.fetch import ALL_WITHDRAWN
+from supervisor.core.retention import NEWEST_MIN
+from supervisor.core.rollback import TROUBLE
+from supervisor.core.session import FINAL, Phase
+from supervisor.core.sharing import SHARED_SUFFIX
+from supervisor.engine.checkpoints import ALL_WITHDRAWN
 from tests.simulation.troubles import Withdrawals
 from tests.simulation.virtual_trainer import slow_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.ports import FolderEntry
+    from supervisor.core.ports import Entry
     from tests.simulation.virtual_drive import Drive
     from tests.simulation.virtual_store import Shelf
     from tests.simulation.virtual_supervisor import Supervisor
@@ -44,8 +37,8 @@ TWIN = re.compile(r" \(\d+\)(?=[./]|$)")
 
 
 TOLD = (
-    ev.InternalError, ev.CheckpointDurable, ev.UploadFailed, ev.CheckpointReady, ev.SetupFailed, ev.DurabilityPending, ev.CheckpointWritten,
-    ev.DriveFlushed,
+    ev.ControllerFailed, ev.Durable, ev.PublishFailed, ev.CheckpointReady, ev.SetupFailed, ev.Unconfirmed, ev.Submitted,
+    ev.Flushed,
 )  # fmt: skip
 
 
@@ -68,7 +61,7 @@ class Observer:
         self._stagings: set[bytes] = set()
         self._fenced: set[Supervisor] = set()
         self._looked_at: dict[Supervisor, float] = {}
-        self._claims: set[SessionId] = set()
+        self._claims: set[Rank] = set()
         self._unlinked: set[str] = set()
         self.short: set[Supervisor] = set()
         self._expected: dict[Supervisor, CheckpointId | None] = {}
@@ -85,13 +78,13 @@ class Observer:
 
     # --- the store ----------------------------------------------------------------------------------------------------
 
-    def listed(self, by: Supervisor, folder: str, found: Sequence[FolderEntry], at: float) -> None:
+    def listed(self, by: Supervisor, folder: str, found: Sequence[Entry], at: float) -> None:
         """A listing as of ``at`` was handed to a process."""
         if folder == "run" and by.executor is not None:
             self._looked_at[by] = at
             self._since_look.pop(by, None)
             rank = by.executor.storing.rank
-            if rank.generation and superseded_by((each.name for each in found), rank):
+            if rank.epoch and judge((each.name for each in found), rank):
                 self._fenced.add(by)
 
     def asked(self, by: Supervisor, path: str) -> None:
@@ -140,7 +133,7 @@ class Observer:
             looked = self._looked_at[by] - self.shelf.lag_s
             known = [
                 each for each in self._claims
-                if each.generation >= rank.generation and self.shelf.since(f"run/{each}/claim.json") < looked
+                if each.epoch >= rank.epoch and self.shelf.since(f"run/{each}/claim.json") < looked
             ]  # fmt: skip
             self._hold("I11", not known, f"{rank} claims an epoch that {known} had")
             self._claims.add(rank)
@@ -185,54 +178,54 @@ class Observer:
         if kind not in TOLD:
             return
         match event:
-            case ev.InternalError():
+            case ev.ControllerFailed():
                 raise Violation(f"I15: {event.error}")
-            case ev.CheckpointDurable():
+            case ev.Durable():
                 # another session may have proved it before, and it rotted since: that one stood still meanwhile
                 self._rot_together(event.id)
                 known = event.id in self.rotten | self._expired
                 self._hold("I4", known or self.loads(event.id), f"{event.id} is called DURABLE and does not load")
                 self.durable.setdefault(event.id, self.world.now)
                 self._landed(by, event.folder)
-            case ev.DurabilityPending():
+            case ev.Unconfirmed():
                 self._still_flies(by, event)
-            case ev.CheckpointWritten():
+            case ev.Submitted():
                 self._stuck[by] = self.world.now
-            case ev.UploadFailed():
+            case ev.PublishFailed():
                 self._landed(by, event.folder)
             case ev.CheckpointReady():
                 self._chose(by, event)
             case ev.SetupFailed():
                 self._refused(event.what, by)
-            case ev.DriveFlushed() if event.id is not None and not event.error:
+            case ev.Flushed() if event.id is not None and not event.error:
                 self._hold("I4", self.loads(event.id), f"{event.id} is called flushed and does not load")
                 self.durable.setdefault(event.id, self.world.now)
 
     def commanded(self, by: Supervisor, command: do.Command) -> None:
         """A session commanded something."""
-        if isinstance(command, do.FetchCheckpoint):
+        if isinstance(command, do.Restore):
             known = self._known(by)
             self.withdrawals.restoring(by)
-            if command.fresh:
+            if command.afresh:
                 self._afresh.add(by)
             if by in self._afresh:  # for the whole session, also where only its trainer begins again
                 known = [id_ for id_ in known if id_.writer == by.writer]
-            began = self.withdrawals.began(by.executor.storing.rank.generation)
+            began = self.withdrawals.began(by.executor.storing.rank.epoch)
             known = [
-                id_ for id_ in known if id_.generation >= began
+                id_ for id_ in known if id_.epoch >= began
             ]  # what is older is another training, by a person's word
             self._worked[by] = bool(known)
             good = [id_ for id_ in known if id_ not in self.rotten | self._expired and not self.withdrawals.gone(id_)]
             if by in self._restarts:  # it goes on where it was, whatever a rival of the same epoch has done
                 good = [self._restarts[by], *(id_ for id_ in good if id_.writer == by.executor.storing.rank.writer)]
             self._expected[by] = max(good, default=None)
-        elif isinstance(command, do.UploadCheckpoint):
+        elif isinstance(command, do.Publish):
             self._hold("I17", by not in self._flying, f"a second upload: {command.folder}")
             self._flying[by] = command.folder
             self._holds_still(by, command)
-        elif isinstance(command, do.ConfirmDurability | do.Prune):
+        elif isinstance(command, do.Confirm | do.Retain):
             self._holds_still(by, command)
-        elif isinstance(command, do.PublishState) and command.phase in FINAL:
+        elif isinstance(command, do.Announce) and command.phase in FINAL:
             self._hold("I15", command.exit_code in EXIT_CODES, f"exit code {command.exit_code}")
 
     def restored(self, by: Supervisor, step: int, state: str) -> None:
@@ -253,7 +246,7 @@ class Observer:
     def ended(self, by: Supervisor) -> None:
         """A session came to its own end."""
         self.counts[str(by.session.phase)] = self.counts.get(str(by.session.phase), 0) + 1
-        if by.session.ending is not None and by.session.ending.reason == STOPPED_BY_ANOMALY:
+        if by.session.ending is not None and by.session.ending.reason == TROUBLE:
             self.chain.bad.mended = True  # a person looks at it
         if by.session.phase is Phase.SUCCEEDED:
             done = max(self.durable, key=lambda id_: id_.step, default=None)
@@ -302,7 +295,7 @@ class Observer:
         """What is DURABLE since long enough for this session to see it, of sessions it may follow."""
         old = self.world.now - self.shelf.lag_s
         mine = by.executor.storing.rank
-        return [id_ for id_, at in self.durable.items() if at <= old and SessionId(id_.generation, id_.writer) <= mine]
+        return [id_ for id_, at in self.durable.items() if at <= old and Rank(id_.epoch, id_.writer) <= mine]
 
     def _refused(self, words: str, by: Supervisor) -> None:
         """A start asks a person, who lets it begin anew only if there is nothing to lose."""
@@ -340,13 +333,13 @@ class Observer:
         """A process that stood still, or lost its mount, is frozen until it saw a listing that is new enough."""
         heard, now = self._heard_at.get(by, self.world.now), self.world.now
         self._heard_at[by] = now
-        if by.session.session_id is None:
+        if by.session.rank is None:
             return
-        away = isinstance(event, ev.StoreUnreachable) and event.kind in {"gone", "hung"}
+        away = isinstance(event, ev.FenceUnreadable) and event.kind in {"gone", "hung"}
         if now - heard > GAP_S or away:
             self._frozen[by] = now
-        if isinstance(event, ev.FenceChecked) and by in self._frozen:
-            enough = self._frozen[by] + by.session.config.visibility_delay_s
+        if isinstance(event, ev.FenceSeen) and by in self._frozen:
+            enough = self._frozen[by] + by.session.config.settle_s
             if self._looked_at[by] >= enough:
                 del self._frozen[by]
 
@@ -354,8 +347,8 @@ class Observer:
         words = f"{by.executor.storing.rank} does {type(command).__name__} before it looked again"
         self._hold("I10", by not in self._frozen, words)
 
-    def _still_flies(self, by: Supervisor, event: ev.DurabilityPending) -> None:
-        if not event.confirmable or self.world.now - self._stuck.get(by, self.world.now) > STUCK_AFTER_S:
+    def _still_flies(self, by: Supervisor, event: ev.Unconfirmed) -> None:
+        if not event.possible or self.world.now - self._stuck.get(by, self.world.now) > STUCK_AFTER_S:
             self._landed(by, event.folder)  # it may be given up now for a newer one
 
     def _files_of(self, id_: CheckpointId) -> set[str]:
@@ -376,7 +369,7 @@ class Observer:
 
     def _rests(self, manifest: Manifest) -> None:
         """No checkpoint rests on a file of another session, nor on one that was not DURABLE."""
-        mine = str(SessionId(manifest.id.generation, manifest.id.writer))
+        mine = str(Rank(manifest.id.epoch, manifest.id.writer))
         for entry in manifest.files:
             folder = entry.path.rpartition("/")[0]
             self._hold("I8", folder.split("/")[0] == mine, f"{manifest.id} rests on {entry.path}")

@@ -17,7 +17,7 @@ from tests.simulation.world import CALM, HOSTILE, World
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 HOURS = 150.0  # of each seed; benchmarks/simulate.py lives through more
 SURVIVED = (
-    "CheckpointDurable", "DurabilityPending", "UploadFailed", "Pruned", "StoreUnreachable", "JournalFailed", "SetupFailed", "FENCED",
+    "Durable", "Unconfirmed", "PublishFailed", "Retained", "FenceUnreadable", "JournalFailed", "SetupFailed", "FENCED",
     "TrainerExited", "shared files", "twins", "twin folders", "writes broken off", "caches lost", "lies of the client",
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def test_no_invariant_breaks_and_every_run_ends_as_the_uninterrupted_one(seed):
 def test_a_calm_run_takes_one_session_and_nothing_goes_wrong():
     for report in live_through(0.2, 7, replace(CALM, twin=0.0), each_hours=1.0, drive=True):
         assert report.finished
-    assert not {"UploadFailed", "SetupFailed", "StoreUnreachable", "JournalFailed"} & set(report.counts)
+    assert not {"PublishFailed", "SetupFailed", "FenceUnreadable", "JournalFailed"} & set(report.counts)
 
 
 def lived(seed: int, hashes: str) -> str:

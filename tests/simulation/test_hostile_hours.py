@@ -12,7 +12,7 @@ from tests.simulation.world import CALM, HOSTILE
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 HOURS = 150.0  # of each seed; benchmarks/simulate.py lives through more
 SURVIVED = (
-    "CheckpointDurable", "UploadFailed", "Pruned", "StoreUnreachable", "JournalFailed", "SetupFailed", "TrainerExited",
+    "Durable", "PublishFailed", "Retained", "FenceUnreadable", "JournalFailed", "SetupFailed", "TrainerExited",
     "shared files",
 )  # fmt: skip
 
@@ -30,7 +30,7 @@ def test_a_calm_run_takes_one_machine_one_session_and_nothing_goes_wrong():
     for report in live_through(0.2, 7, CALM, each_hours=1.0, drive=False):
         assert report.sessions >= 1
     assert report.finished == report.sessions == 1
-    assert not {"UploadFailed", "SetupFailed", "FENCED", "StoreUnreachable", "JournalFailed"} & set(report.counts)
+    assert not {"PublishFailed", "SetupFailed", "FENCED", "FenceUnreadable", "JournalFailed"} & set(report.counts)
 
 
 def test_zombies_that_write_last_are_met_and_do_no_harm():

@@ -22,16 +22,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from supervisor.core.checkpoint import session_id
+from supervisor.core import claim, retention
+from supervisor.core import commands as do
+from supervisor.core import events as ev
 from supervisor.core.errors import UserError
-from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import Config, Session
-from supervisor.engine.context import SessionContext
-from supervisor.engine.upload.fenced_store import FencedError
-from supervisor.engine.upload.session_store import SessionStore
+from supervisor.core.session import Config, Session
+from supervisor.engine.fenced import Outranked
+from supervisor.engine.job import Job
+from supervisor.engine.storing import Storing
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
 from tests.simulation.virtual_drive import CONFIRM_EVERY_S, SETTLE_S, Drive, Habits
@@ -52,17 +51,17 @@ class Hand:
     def __init__(self, drive: Drive, observer: Observer, chain: Chain, machine) -> None:
         self.machine, self.observer, self.chain, self.gone = machine, observer, chain, False
         self.writer = f"{drive.world.chance.getrandbits(32):08x}"
-        self.session = Session(Config(visibility_delay_s=SETTLE_S, confirm_every_s=CONFIRM_EVERY_S))
+        self.session = Session(Config(settle_s=SETTLE_S, confirm_every_s=CONFIRM_EVERY_S))
         self.numbers = iter(range(1, 1000))
         view = DriveView(drive, drive.world, observer)
         view.process = self
-        self.executor = SimpleNamespace(storing=SessionStore(self._job(view)))
+        self.executor = SimpleNamespace(storing=Storing(self._job(view)))
         self.on_its_way: Path | None = None
         observer.sessions[self.writer] = self
         self.trainer: Trainer | None = None
 
     @property
-    def storing(self) -> SessionStore:
+    def storing(self) -> Storing:
         return self.executor.storing
 
     def next_staging(self) -> int:
@@ -72,7 +71,7 @@ class Hand:
         """Do it as the executor does: what fails is an event or nothing."""
         try:
             event = act()
-        except (StoreError, UserError, FencedError, OSError):
+        except (StoreError, UserError, Outranked, OSError):
             return None
         if isinstance(event, ev.Event):
             self.observer.happened(self, event)
@@ -80,7 +79,7 @@ class Hand:
 
     def goes_on(self) -> bool:
         """Restore, and have a trainer."""
-        self.observer.commanded(self, do.FetchCheckpoint())
+        self.observer.commanded(self, do.Restore())
         ready = self.does(lambda: self.storing.restore(afresh=False))
         if not isinstance(ready, ev.CheckpointReady):
             return False
@@ -102,7 +101,7 @@ class Hand:
         self.storing.take_log(folder)
         return folder
 
-    def _job(self, view: DriveView) -> SessionContext:
+    def _job(self, view: DriveView) -> Job:
         machine = self.machine
 
         def alive(claimed):
@@ -110,11 +109,11 @@ class Hand:
                 None if claimed.get("machine") != machine.number else not self.observer.sessions[claimed["writer"]].gone
             )
 
-        return SessionContext(
+        return Job(
             script=Path("train.py"), arguments=(), run=RUN, run_id="0123", store=view, local_root=machine.root,
             clock=machine, environments=Environments(), alive=alive, platform="virtual", writer=self.writer, environ={},
             identity={"machine": machine.number, "writer": self.writer}, save_every="asked", shared_bytes_min=1,
-            retention=retention.RetentionPolicy(KEEP), claim_extra={}, show=lambda _: None,
+            retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
         )  # fmt: skip
 
 
@@ -183,14 +182,14 @@ class DriveRules(RuleBasedStateMachine):
                 for _ in range(3):
                     self._arrive(0, len(self.world._heap))
                     self._confirm(hand, 2)
-                self._does(hand, hand.storing.prune)
+                self._does(hand, hand.storing.retain)
 
     @rule(which=MACHINES)
     @told
     def retain(self, which: int) -> None:
         """Old ones are removed."""
         if hand := self._one(which):
-            self._does(hand, hand.storing.prune)
+            self._does(hand, hand.storing.retain)
             self._clears_up()
 
     @rule(which=MACHINES)
@@ -198,7 +197,7 @@ class DriveRules(RuleBasedStateMachine):
     def look(self, which: int) -> None:
         """A session looks at its fence."""
         if hand := self._one(which):
-            self._does(hand, hand.storing.check_fence)
+            self._does(hand, hand.storing.look_at_fence)
 
     @rule(which=MACHINES)
     @told
@@ -270,14 +269,11 @@ class DriveRules(RuleBasedStateMachine):
 
     def _started(self, which: int) -> Hand | None:
         hand = Hand(self.drive, self.observer, self.chain, self.machines[which])
-        looked = hand.does(hand.storing.inspect_run)
-        if (
-            looked is not None
-            and hand.does(lambda: hand.storing.claim(session_id.next_generation(looked.names))) is not None
-        ):
+        looked = hand.does(hand.storing.look)
+        if looked is not None and hand.does(lambda: hand.storing.claim(claim.next_epoch(looked.names))) is not None:
             self.world.now += SETTLE_S
-            looked = hand.does(hand.storing.inspect_run)
-            if looked is not None and not session_id.superseded_by(looked.names, hand.storing.rank) and hand.goes_on():
+            looked = hand.does(hand.storing.look)
+            if looked is not None and not claim.judge(looked.names, hand.storing.rank) and hand.goes_on():
                 return hand
         hand.gone = True
         return None
@@ -285,13 +281,13 @@ class DriveRules(RuleBasedStateMachine):
     def _save(self, hand: Hand, steps: int) -> None:
         folder, step = hand.works(steps), hand.trainer.step
         if hand.on_its_way is None:
-            self._does(hand, lambda: hand.storing.upload(folder, step, lambda _: None), folder)
+            self._does(hand, lambda: hand.storing.publish(folder, step, lambda _: None), folder)
 
     def _confirm(self, hand: Hand, times: int) -> None:
         for _ in range(times):
             self.world.now += CONFIRM_EVERY_S
             if (folder := hand.on_its_way) is not None and not hand.gone:
-                self._does(hand, lambda: hand.storing.uploader.confirm(folder), folder)
+                self._does(hand, lambda: hand.storing.confirm(folder), folder)
 
     def _arrive(self, which: int, number: int) -> None:
         heap = self.world._heap
@@ -303,12 +299,12 @@ class DriveRules(RuleBasedStateMachine):
         if hand.gone:
             return
         match event := hand.does(act):
-            case ev.FenceChecked() if session_id.superseded_by(event.names, hand.storing.rank):
+            case ev.FenceSeen() if claim.judge(event.names, hand.storing.rank):
                 hand.gone = True
                 self.hands[self.hands.index(hand)] = None
-            case ev.CheckpointWritten() | ev.DurabilityPending():
+            case ev.Submitted() | ev.Unconfirmed():
                 hand.on_its_way = folder
-            case ev.CheckpointDurable() | ev.UploadFailed():
+            case ev.Durable() | ev.PublishFailed():
                 hand.on_its_way = None
             case None if folder is not None:
                 hand.on_its_way = None

@@ -9,20 +9,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import Phase
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint import session_id
+from supervisor.core import checkpoint as cp
+from supervisor.core import claim, machine, retention, saving, sharing
+from supervisor.core import commands as do
+from supervisor.core import events as ev
 from supervisor.core.digest import algorithm_of
-from supervisor.core.policy import dedup, retention
 from supervisor.core.ports import StoreError
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session import saving, state_machine
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.run_catalog import claims, runs
-from supervisor.engine.upload import durability, fenced_store, session_store, uploader
-from supervisor.engine.upload import step_log as step_log_store
+from supervisor.engine import checkpoints, claims, fenced, proof, publication, runs, staged, steplog, storing, uploads
+from supervisor.engine.place import RunPlace
 from tests.simulation.hostile import live_through
 from tests.simulation.test_rules import follow_the_rules
 from tests.simulation.world import HOSTILE, Hostility
@@ -36,37 +30,37 @@ ON_ONE_MACHINE = replace(HOSTILE, machine_dies_with_it=0.0, machine_life_s=None,
 
 
 def manifest_first(plant):
-    create = staged_checkpoints.sealed
-    right = uploader.write_files
+    create = publication.local.sealed
+    right = publication.submit
 
-    def write_files(store, run, order):
+    def submit(store, run, rank, order, fence):
         content, sealed = create(order.folder)
-        folder = run.step(order.id.session_id, order.id.step)
+        folder = run.step(rank, order.id.step)
         files = tuple(
             cp.FileEntry(name, f"{folder}/{name}".removeprefix(f"{run.name}/"), *promised)
             for name, promised in {**content.files, "checkpoint.json": sealed}.items()
         )
         body = cp.manifest_body(cp.Manifest(order.id, files))
         store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
-        return right(store, run, order)
+        return right(store, run, rank, order, fence)
 
-    plant(uploader, "write_files", write_files)
+    plant(publication, "submit", submit)
 
 
 def trusting_reader(plant):
-    right = checkpoint_fetch.fetch
+    right = checkpoints.bring
 
-    def fetch(store, run, found, into, *, link=False):
-        found = checkpoint_fetch.read_manifest(store, found)
+    def bring(store, run, found, into, *, link=False):
+        found = checkpoints.read_manifest(store, found)
         if found.manifest is None:
             return right(store, run, found, into, link=link)
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir(parents=True)
         for entry in found.manifest.all_files():
             store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest))
-        return replace(found, verdict=cp.Validity.WHOLE), into
+        return replace(found, verdict=cp.Verdict.WHOLE), into
 
-    plant(checkpoint_fetch, "fetch", fetch)
+    plant(checkpoints, "bring", bring)
 
 
 def eager_deletion(plant):
@@ -78,97 +72,95 @@ def order_by_step(plant):
     right = cp.resume_point
 
     def resume_point(found, *, signs_of_work):
-        best = max(found, key=lambda each: (each.id.step, each.id.generation), default=None)
+        best = max(found, key=lambda each: (each.id.step, each.id.epoch), default=None)
         return right([best] if best else [], signs_of_work=signs_of_work)
 
     plant(test_checkpoint, "resume_point", resume_point)
 
 
 def skip_what_cannot_be_read(plant):
-    right = checkpoint_fetch.fetch
+    right = checkpoints.bring
 
-    def fetch(*arguments, **options):
+    def bring(*arguments, **options):
         found, folder = right(*arguments, **options)
-        return (
-            replace(found, verdict=cp.Validity.BROKEN) if found.verdict is cp.Validity.UNREADABLE else found
-        ), folder
+        return (replace(found, verdict=cp.Verdict.BROKEN) if found.verdict is cp.Verdict.UNREADABLE else found), folder
 
-    plant(checkpoint_fetch, "fetch", fetch)
+    plant(checkpoints, "bring", bring)
 
 
 def an_unreadable_store_is_an_empty_one(plant):
-    right = checkpoint_fetch.list_run
+    right = checkpoints.look_over
 
-    def list_run(store, run):
+    def look_over(store, run):
         try:
             return right(store, run)
         except StoreError:
-            return checkpoint_fetch.RunListing()
+            return checkpoints.Listed()
 
-    plant(checkpoint_fetch, "list_run", list_run)
-    plant(checkpoint_fetch, "_journals_show_work", lambda *_: False)
+    plant(checkpoints, "look_over", look_over)
+    plant(checkpoints, "_work_is_told_of", lambda *_: False)
 
 
 def fence_removed(plant):
-    plant(fenced_store, "superseded_by", lambda _names, _mine: None)
-    plant(session_id, "superseded_by", lambda _names, _mine: None)
+    plant(fenced, "judge", lambda _names, _mine: None)
+    plant(claim, "judge", lambda _names, _mine: None)
 
 
 def a_stale_listing_gives_the_fence_back(plant):
-    right = fenced_store.FencedStore._require_owner
+    right = fenced.FencedStore._stand
 
     def stand(self):
-        self.superseded_listing = None
+        self.fallen = None
         right(self)
 
-    plant(fenced_store.FencedStore, "_require_owner", stand)
+    plant(fenced.FencedStore, "_stand", stand)
 
 
 def age_as_evidence(plant):
-    right = session_store.SessionStore.upload
+    right = storing.Storing.publish
 
-    def upload(self, folder, step, tell):
+    def publish(self, folder, step, tell):
         try:
             return right(self, folder, step, tell)
         except StoreError:
-            id_ = uploader.checkpoint_id(folder, step, self.rank)
-            return ev.CheckpointDurable(str(folder), id_, 1, 1.0, "it is surely there by now")
+            id_ = uploads.checkpoint_id(folder, step, self.rank)
+            return ev.Durable(str(folder), id_, 1, 1.0, "it is surely there by now")
 
-    plant(session_store.SessionStore, "upload", upload)
+    plant(storing.Storing, "publish", publish)
 
 
 def saved_is_said_of_what_is_submitted(plant):
     def submitted(session, event, _now):
         return session.with_(saves=replace(session.saves, durable=event.id)), ()
 
-    row = state_machine.TABLE[ev.CheckpointWritten]
-    plant(state_machine.TABLE, ev.CheckpointWritten, (row[0], submitted))
+    row = machine.TABLE[ev.Submitted]
+    plant(machine.TABLE, ev.Submitted, (row[0], submitted))
 
 
 def epoch_reused(plant):
-    plant(session_id, "next_generation", lambda names: max(1, getattr(session_id.latest(names), "generation", 1)))
+    plant(claim, "next_epoch", lambda names: max(1, getattr(claim.highest(names), "epoch", 1)))
 
 
 def step_0_on_failure(plant):
-    right = checkpoint_fetch.fetch_newest_valid
+    right = checkpoints.newest_whole
 
-    def fetch_newest_valid(*arguments, **options):
+    def newest_whole(*arguments, **options):
         try:
             brought = right(*arguments, **options)
         except StoreError:
-            return checkpoint_fetch.FetchResult(cp.StartFresh(), arguments[-1])
-        return replace(brought, answer=cp.StartFresh()) if isinstance(brought.answer, cp.NeedsUser) else brought
+            return checkpoints.Brought(cp.StartAfresh(), arguments[-1])
+        return replace(brought, answer=cp.StartAfresh()) if isinstance(brought.answer, cp.AskUser) else brought
 
-    plant(checkpoint_fetch, "fetch_newest_valid", fetch_newest_valid)
+    plant(checkpoints, "newest_whole", newest_whole)
 
 
 def a_folder_shared_by_sessions(plant):
-    plant(RunPaths, "session", lambda self, rank: f"{self.name}/e{rank.generation // 2:08d}-shared")
+    plant(RunPlace, "session", lambda self, rank: f"{self.name}/e{rank.epoch // 2:08d}-shared")
 
 
 def local_work_taken_without_proof(plant):
-    plant(staged_checkpoints, "verify", lambda folder, _step: staged_checkpoints.content(folder))
-    right = step_log_store.StepLog.take
+    plant(staged, "prove", lambda folder, _step: staged.content(folder))
+    right = steplog.StepLog.take
 
     def take(self, folder):
         right(self, folder)
@@ -177,11 +169,11 @@ def local_work_taken_without_proof(plant):
             body[-3] ^= 1
             (folder / "state.json").write_bytes(body)
 
-    plant(step_log_store.StepLog, "take", take)
+    plant(steplog.StepLog, "take", take)
 
 
 def rows_of_an_adopted_checkpoint_forgotten(plant):
-    plant(step_log_store.StepLog, "adopt", lambda *_: None)
+    plant(steplog.StepLog, "adopt", lambda *_: None)
 
 
 def rows_kept_beyond_where_a_session_began(plant):
@@ -189,88 +181,80 @@ def rows_kept_beyond_where_a_session_began(plant):
         return iter([
             row
             for rank in claims.ranks(store, run)
-            for _, _, name in step_log_store._pieces(store, run.session(rank))
-            for row in step_log_store._rows(store.read(f"{run.session(rank)}/{name}"))
+            for _, _, name in steplog._pieces(store, run.session(rank))
+            for row in steplog._rows(store.read(f"{run.session(rank)}/{name}"))
         ])  # fmt: skip
 
-    plant(step_log_store, "joined", joined)
+    plant(steplog, "joined", joined)
 
 
 def two_uploads_at_once(plant):
     def publish_next(session):
-        if not session.saves.next_upload or session.writes_suspended:
+        if not session.saves.waiting or session.frozen:
             return session, ()
-        command = do.UploadCheckpoint(session.saves.next_upload, session.saves.next_upload_step)
-        saves = replace(session.saves, uploading=command.folder, next_upload="")
+        command = do.Publish(session.saves.waiting, session.saves.waiting_step)
+        saves = replace(session.saves, publishing=command.folder, waiting="")
         return session.with_(saves=saves), (command,)
 
-    plant(saving, "upload_next", publish_next)
+    plant(saving, "publish_next", publish_next)
 
 
 def a_zombie_does_not_freeze(plant):
-    plant(state_machine, "GAP_S", math.inf)
+    plant(machine, "GAP_S", math.inf)
 
 
 def a_timer_that_is_not_cleared(plant):
-    plant(state_machine._DUE, "journal", lambda session, _now: (session, (do.WriteJournal(),)))
+    plant(machine._DUE, "journal", lambda session, _now: (session, (do.WriteJournal(),)))
 
 
 def manifest_before_the_files_are_proved(plant):
-    right = uploader.CheckpointUploader._confirm_all
+    right = proof.Proof.ask
 
-    def confirm_all(self, sent):
-        self._write_manifest_once(sent)
-        return right(self, sent)
+    def ask(self, store, seal_it):
+        self.seal(seal_it)
+        return right(self, store, seal_it)
 
-    plant(uploader.CheckpointUploader, "_confirm_all", confirm_all)
+    plant(proof.Proof, "ask", ask)
 
 
 def durable_on_one_evidence(plant):
-    plant(durability, "CONFIRMATIONS_ON_A_DRIVE", 1)
+    plant(proof, "TIMES_LATER", 1)
 
 
 def durable_on_no_evidence(plant):
-    plant(durability.DurabilityCheck, "_poll", lambda self, store, paths: self._kinds.add("it was written"))
+    plant(proof.Proof, "_ask", lambda self, store, paths: self._kinds.add("it was written"))
 
 
 def durable_with_age(plant):
-    right = uploader.CheckpointUploader.confirm
+    right = uploads.Uploads.confirm
 
-    def confirm(self, folder):
-        sent, answer = self._in_flight, right(self, folder)
-        if isinstance(answer, ev.DurabilityPending) and self.job.clock.now().since(sent.began) > 60.0:
-            return ev.CheckpointDurable(answer.folder, sent.check.manifest.id, 1, 1.0, "it is surely there by now")
+    def confirm(self, folder, log):
+        sent, answer = self._on_its_way, right(self, folder, log)
+        if isinstance(answer, ev.Unconfirmed) and self.job.clock.now().since(sent.began) > 60.0:
+            return ev.Durable(answer.folder, sent.proof.manifest.id, 1, 1.0, "it is surely there by now")
         return answer
 
-    plant(uploader.CheckpointUploader, "confirm", confirm)
+    plant(uploads.Uploads, "confirm", confirm)
 
 
 def manifest_without_a_look_at_the_fence(plant):
-    right = uploader.write_manifest
-
-    def write_manifest(store, run, manifest):
-        store.check_fence = lambda: None
-        try:
-            right(store, run, manifest)
-        finally:
-            del store.check_fence
-
-    plant(uploader, "write_manifest", write_manifest)
+    right = publication.seal
+    plant(publication, "seal", lambda store, run, manifest, _fence: right(store, run, manifest, lambda: None))
 
 
 def submitted_counts_as_durable(plant):
-    right = uploader.CheckpointUploader._begin_confirming
+    right = uploads.Uploads._submit
 
-    def begin_confirming(self, folder, manifest, began, *, inherited=False):
-        if not inherited:
-            self.knowledge.durable.add(manifest.id)
-        return right(self, folder, manifest, began, inherited=inherited)
+    def submit(self, order):
+        manifest = right(self, order)
+        self.knowledge.durable.add(manifest.id)
+        return manifest
 
-    plant(uploader.CheckpointUploader, "_begin_confirming", begin_confirming)
+    plant(uploads.Uploads, "_submit", submit)
 
 
 def files_go_before_their_manifest(plant):
-    right = fenced_store.FencedStore.delete
+    right = fenced.FencedStore.delete
 
     def delete(self, path):
         folder, _, name = path.rpartition("/")
@@ -280,36 +264,36 @@ def files_go_before_their_manifest(plant):
                     right(self, f"{folder}/{entry.name}")
         right(self, path)
 
-    plant(fenced_store.FencedStore, "delete", delete)
+    plant(fenced.FencedStore, "delete", delete)
 
 
 def order_by_step_alone(plant):
     right = cp.resume_point
 
     def resume_point(found, *, signs_of_work):
-        best = max(found, key=lambda each: (each.id.step, each.id.generation), default=None)
+        best = max(found, key=lambda each: (each.id.step, each.id.epoch), default=None)
         return right([best] if best else [], signs_of_work=signs_of_work)
 
     plant(cp, "resume_point", resume_point)
 
 
 def thawed_by_any_listing(plant):
-    phases, right = state_machine.TABLE[ev.FenceChecked]
+    phases, right = machine.TABLE[ev.FenceSeen]
 
     def fence_seen(session, event, now):
-        return right(session.with_(writes_suspended=False), event, now)
+        return right(session.with_(frozen=False), event, now)
 
-    plant(state_machine.TABLE, ev.FenceChecked, (phases, fence_seen))
+    plant(machine.TABLE, ev.FenceSeen, (phases, fence_seen))
 
 
 def a_torn_manifest_stops_the_start(plant):
-    right = checkpoint_fetch.read_manifest
+    right = checkpoints.read_manifest
 
     def read_manifest(store, found):
         found = right(store, found)
-        return replace(found, verdict=cp.Validity.UNREADABLE) if found.verdict is cp.Validity.BROKEN else found
+        return replace(found, verdict=cp.Verdict.UNREADABLE) if found.verdict is cp.Verdict.BROKEN else found
 
-    plant(checkpoint_fetch, "read_manifest", read_manifest)
+    plant(checkpoints, "read_manifest", read_manifest)
 
 
 def a_torn_record_stops_the_start(plant):
@@ -317,50 +301,48 @@ def a_torn_record_stops_the_start(plant):
 
 
 def what_lies_in_the_own_cache_counts_as_proved(plant):
-    plant(session_store.SessionStore, "_mark_if_confirmed", lambda self, found: self.knowledge.durable.add(found.id))
+    plant(storing.Storing, "_prove", lambda self, found: self.knowledge.durable.add(found.id))
 
 
 def a_torn_twin_of_the_log_is_read(plant):
-    right = step_log_store._copies
+    right = steplog._copies
 
     def copies(store, folders):
         return [replace(piece, paths=[path]) for piece in right(store, folders) for path in piece.paths]
 
-    plant(step_log_store, "_copies", copies)
+    plant(steplog, "_copies", copies)
 
 
 def removing_without_looking_at_what_is_durable(plant):
     def plan(stored, policy):
         ids = sorted((each.id for each in stored), reverse=True)
-        return retention.RetentionPlan({}, tuple(ids[max(2, policy.newest) :]))
+        return retention.Plan({}, tuple(ids[max(2, policy.newest) :]))
 
     plant(test_retention, "plan", plan)
 
 
 def shared_files_forgotten(plant):
-    plant(dedup, "unreferenced", lambda paths, _remaining: list(paths))
+    plant(sharing, "unneeded", lambda paths, _remaining: list(paths))
 
 
 def shared_with_another_session(plant):
-    right = session_store.SessionStore._mark_if_confirmed
+    right = storing.Storing._prove
 
     def prove(self, found):
         right(self, found)
-        self.uploader.newest = found.manifest
+        self.uploads.newest = found.manifest
 
-    plant(session_store.SessionStore, "_mark_if_confirmed", prove)
+    plant(storing.Storing, "_prove", prove)
 
 
 def shared_before_it_is_durable(plant):
-    right, last = uploader.write_files, {}
+    right, last = publication.submit, {}
 
-    def write_files(store, run, order):
-        last[order.id.session_id] = right(
-            store, run, replace(order, newest=last.get(order.id.session_id, order.newest))
-        )
-        return last[order.id.session_id]
+    def submit(store, run, rank, order, fence):
+        last[rank] = right(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
+        return last[rank]
 
-    plant(uploader, "write_files", write_files)
+    plant(publication, "submit", submit)
 
 
 IN_A_FOLDER = [

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.policy import rollback
-from supervisor.core.session import events as ev
-from supervisor.engine import executor
-from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.core import events as ev
+from supervisor.core import rollback
+from supervisor.engine import checkpoints, storing
 from tests.simulation import troubles
 from tests.simulation.drive_view import DriveView
 from tests.simulation.hostile import live_through
@@ -37,7 +36,7 @@ def test_where_it_goes_wrong_again_and_again_people_are_asked_and_no_law_breaks(
 def test_calm_runs_go_back_only_because_of_their_batches():
     for report in live_through(8.0, 7, CALM, drive=False, troubled=True):
         assert report.finished
-    assert not {"UploadFailed", "SetupFailed", "FENCED", "FAILED"} & set(report.counts)
+    assert not {"PublishFailed", "SetupFailed", "FENCED", "FAILED"} & set(report.counts)
 
 
 def test_a_record_that_a_death_broke_off_is_heeded_by_its_name(monkeypatch):
@@ -56,7 +55,7 @@ def test_a_record_that_a_death_broke_off_is_heeded_by_its_name(monkeypatch):
 
 
 def what_is_withdrawn_is_taken(plant):
-    plant(checkpoint_fetch.rollback, "is_rolled_back", lambda _id, _rollbacks: False)
+    plant(checkpoints.rollback, "withdrawn", lambda _id, _rollbacks: False)
 
 
 def every_try_is_the_first(plant):
@@ -69,10 +68,10 @@ def nothing_is_left_out(plant):
 
 
 def it_goes_on_without_a_record(plant):
-    def unwritten(_store, _run, _order, _words):
+    def unwritten(_job, _order, _words, _fence):
         return ev.RollbackWritten()
 
-    plant(executor, "record_rollback", unwritten)
+    plant(storing, "record", unwritten)
 
 
 @pytest.mark.more

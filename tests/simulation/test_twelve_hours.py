@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.core.session import commands as do
-from supervisor.core.session.state import Phase
+from supervisor.core import commands as do
+from supervisor.core.session import Phase
 from tests.simulation.twelve_hours import TWELVE_H_S, Day
 
 
@@ -20,15 +20,15 @@ def test_a_hard_deadline_is_met_with_everything_durable():
 def test_a_soft_deadline_saves_and_works_on_until_the_machine_ends():
     day = Day(hard=False).live()
     assert day.session.phase is Phase.RUNNING
-    assert day.session.drain_requested
+    assert day.session.drained
     assert day.age_s > TWELVE_H_S - 60
     assert day.session.saves.durable.step > (TWELVE_H_S - 600) / 0.5
-    assert not [each for each in day.done if isinstance(each, do.SignalTrainer | do.RecordSessionEnd)]
+    assert not [each for each in day.done if isinstance(each, do.EndTrainer | do.WriteEnd)]
 
 
 def test_a_take_over_ends_it_within_a_look():
     day = Day(hard=True, taken_over_at_s=30000.0).live()
     assert (day.session.phase, day.session.ending.exit_code) == (Phase.FENCED, 75)
     assert 30000 <= day.age_s < 30000 + 70
-    last = [each for each in day.done if isinstance(each, do.SignalTrainer | do.RecordSessionEnd)]
-    assert [type(each) for each in last] == [do.SignalTrainer, do.RecordSessionEnd]
+    last = [each for each in day.done if isinstance(each, do.EndTrainer | do.WriteEnd)]
+    assert [type(each) for each in last] == [do.EndTrainer, do.WriteEnd]

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import parse_session_id
-from supervisor.core.policy import rollback
-from supervisor.core.wire.messages import Anomaly
+from supervisor.core import rollback
+from supervisor.core.claim import rank_of
+from supervisor.core.messages import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.core.policy.rollback import Rollback
-    from supervisor.core.session import events as ev
+    from supervisor.core import events as ev
+    from supervisor.core.checkpoint import CheckpointId
+    from supervisor.core.rollback import Rollback
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.virtual_trainer import Trainer
@@ -72,7 +72,7 @@ class Noticing:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._fine = -1
-        self._found: Anomaly | None = None
+        self._found: Trouble | None = None
         self._told = False
 
     def begins(self, step: int) -> None:
@@ -84,7 +84,7 @@ class Noticing:
         if not nan:
             self._fine = step
         elif self._found is None:
-            self._found = Anomaly(step, "loss", "nan", "nan", self._fine)
+            self._found = Trouble(step, "loss", "nan", "nan", self._fine)
 
     def looks(self) -> bool:
         """Look at the rows; say whether nothing may be saved any more."""
@@ -111,18 +111,18 @@ class Withdrawals:
 
     def written(self, by: Supervisor, path: str) -> None:
         """A file was written, whole or in part, for the first time or once more."""
-        rank = parse_session_id(path.split("/")[1]) if path.count("/") == 2 else None
+        rank = rank_of(path.split("/")[1]) if path.count("/") == 2 else None
         name = path.rpartition("/")[2]
         if rank is None:
             return
         if rollback.ANEW.fullmatch(name):
-            self._anew[path] = rank.generation
+            self._anew[path] = rank.epoch
         record = rollback.parse(rank, name)
         if record is None or path in self._records:
             return
         self._tries(by, record)
         self._records[path] = record
-        kind = f"rolled back, try {record.attempt}" if record.attempt else "stopped by a trouble"
+        kind = f"rolled back, try {record.tries}" if record.tries else "stopped by a trouble"
         self._observer.counts[kind] = self._observer.counts.get(kind, 0) + 1
 
     def restoring(self, by: Supervisor) -> None:
@@ -137,24 +137,24 @@ class Withdrawals:
 
     def gone(self, id_: CheckpointId) -> bool:
         """Say whether anybody withdrew this checkpoint."""
-        return rollback.is_rolled_back(id_, self._records.values())
+        return rollback.withdrawn(id_, self._records.values())
 
     def chose(self, by: Supervisor, event: ev.CheckpointReady) -> None:
         """A session goes on from here, and leaves out what ``rolled`` says."""
         known = [self._records[path] for path in self._sure.get(by, ()) if path in self._records]
-        if event.id is not None and event.id.session_id != by.executor.storing.rank:
-            self._hold("R1", not rollback.is_rolled_back(event.id, known), f"{event.id} is withdrawn")
-        epoch = event.id.generation if event.id is not None else None
-        if event.id is not None and event.id.session_id == by.executor.storing.rank:
+        if event.id is not None and event.id.rank != by.executor.storing.rank:
+            self._hold("R1", not rollback.withdrawn(event.id, known), f"{event.id} is withdrawn")
+        epoch = event.id.epoch if event.id is not None else None
+        if event.id is not None and event.id.rank == by.executor.storing.rank:
             return  # only its trainer died: it leaves out what it left out before
-        least = rollback.active(known, set(self._anew.values()), epoch)
+        least = rollback.applying(known, set(self._anew.values()), epoch)
         most = set(self._records.values())
-        words = f"{by.executor.storing.rank} leaves out {event.rollbacks}, of {least}"
-        self._hold("R3", set(least) <= set(event.rollbacks) <= most, words)
+        words = f"{by.executor.storing.rank} leaves out {event.rolled}, of {least}"
+        self._hold("R3", set(least) <= set(event.rolled) <= most, words)
 
     def did(self, by: Supervisor, step: int) -> None:
         """A trainer did this step and did not leave it out."""
-        out = any(each.attempt and each.skip_from <= step < each.skip_end for each in by.session.active_rollbacks)
+        out = any(each.tries and each.skip_from <= step < each.skip_end for each in by.session.rolled)
         self._hold("R3", not out, f"{by.executor.storing.rank} does step {step}, which was to be left out")
 
     def replays(self, rows: Sequence[dict[str, Any]], final: str) -> None:
@@ -170,14 +170,14 @@ class Withdrawals:
         self._hold("R4", state == final, "the log is of another training than the last checkpoint")
 
     def _tries(self, by: Supervisor, record: Rollback) -> None:
-        self._hold("R2", record.attempt <= rollback.ATTEMPTS_MAX, f"{record}")
+        self._hold("R2", record.tries <= rollback.TRIES_MAX, f"{record}")
         known = {self._records[path] for path in self._sure.get(by, ()) if path in self._records}
-        before = rollback.active(known, set(self._anew.values()), by.session.session_id.generation)
-        last = next((each for each in reversed(before) if each.attempt), None)
-        if record.attempt != 1 or last is None or last.session_id >= record.session_id:
+        before = rollback.applying(known, set(self._anew.values()), by.session.rank.epoch)
+        last = next((each for each in reversed(before) if each.tries), None)
+        if record.tries != 1 or last is None or last.rank >= record.rank:
             return
-        safe = [id_ for id_ in self._observer.durable if last.anomaly_step < id_.step <= record.last_good_step + 1]
-        went_on = by.session.resumed_step > last.anomaly_step
+        safe = [id_ for id_ in self._observer.durable if last.trouble < id_.step <= record.limit + 1]
+        went_on = by.session.resumed_step > last.trouble
         self._hold("R2", bool(safe) or went_on, f"{record} calls itself a new trouble after {last}")
 
     def _hold(self, law: str, holds: bool, words: str) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import AlreadyExists, FolderEntry, NotConfirmed, NotFound, StoreError
+from supervisor.core.ports import Entry, Missing, StoreError, Taken, Unconfirmed
 
 if TYPE_CHECKING:
     from random import Random
@@ -37,13 +37,13 @@ class Item:
     cut_at: float = inf
     gone_at: float = inf
     unreadable_until: float = 0.0
-    entry: FolderEntry | None = None
+    entry: Entry | None = None
 
-    def shown(self, name: str, as_of: float) -> FolderEntry:
+    def shown(self, name: str, as_of: float) -> Entry:
         """Return how a listing shows it."""
         size = len(self.content(as_of))
         if self.entry is None or self.entry.bytes != size:
-            self.entry = FolderEntry(name, False, size)
+            self.entry = Entry(name, False, size)
         return self.entry
 
     def content(self, as_of: float) -> bytes:
@@ -59,12 +59,12 @@ class Branch:
 
     at: float
     gone_at: float = inf
-    entry: FolderEntry | None = None
+    entry: Entry | None = None
 
-    def shown(self, name: str, _as_of: float) -> FolderEntry:
+    def shown(self, name: str, _as_of: float) -> Entry:
         """Return how a listing shows it."""
         if self.entry is None:
-            self.entry = FolderEntry(name, folder=True)
+            self.entry = Entry(name, folder=True)
         return self.entry
 
 
@@ -76,7 +76,7 @@ class Mine:
     """
 
     body: bytes
-    entry: FolderEntry
+    entry: Entry
     lie_at: float = inf
     item: Item | None = None
     dropped: bool = False
@@ -239,7 +239,7 @@ class Mount:
         self._cache = 0  # counts those that were lost
         self._views: dict[str, tuple[float, float]] = {}
 
-    def listing(self, folder: str) -> tuple[FolderEntry, ...]:
+    def listing(self, folder: str) -> tuple[Entry, ...]:
         """Return what this machine sees in a folder."""
         as_of, hidden = self._as_of(folder), self.hidden
         known, mine = self.drive.tree.get(folder), self.mine.get(folder, {})
@@ -272,9 +272,9 @@ class Mount:
     def put(self, path: str, body: bytes) -> None:
         """Write into the cache; it is sent later."""
         if self.seen(path) is not None:
-            raise AlreadyExists(f"{path} exists already")
+            raise Taken(f"{path} exists already")
         now, chance, habits = self.world.now, self.world.chance, self.drive.habits
-        inside, own = path, Mine(body, FolderEntry(path.rpartition("/")[2], False, len(body)))
+        inside, own = path, Mine(body, Entry(path.rpartition("/")[2], False, len(body)))
         what: Mine | None = own
         while inside:
             above, _, name = inside.rpartition("/")
@@ -312,12 +312,12 @@ class Mount:
     def evidence(self, path: str) -> str:
         """Say what the client says: whether a file has been uploaded. It may be wrong for a moment."""
         if not self.drive.habits.evidence:
-            raise NotConfirmed(f"{path}: this mount never tells", possible=False)
+            raise Unconfirmed(f"{path}: this mount never tells", possible=False)
         above, _, name = path.rpartition("/")
         own = self.mine.get(above, {}).get(name)
         if own is None or (own.item is not None and own.item.gone_at < inf):
             if self.seen(path) is None:
-                raise NotFound(f"{path} is not there")
+                raise Missing(f"{path} is not there")
             return "drivefs"  # what was not written here has nothing left to be uploaded
         now = self.world.now
         if own.item is not None and own.item.whole_at <= now:
@@ -325,7 +325,7 @@ class Mount:
         if own.lie_at <= now < own.lie_at + FLICKER_S:
             self.drive.count("lies of the client")
             return "drivefs"
-        raise NotConfirmed(f"{path} is not uploaded yet")
+        raise Unconfirmed(f"{path} is not uploaded yet")
 
     def flush(self) -> None:
         """Send everything at once."""
@@ -407,8 +407,8 @@ class Mount:
 
 
 @lru_cache(maxsize=4096)
-def _folder(name: str) -> FolderEntry:
-    return FolderEntry(name, folder=True)
+def _folder(name: str) -> Entry:
+    return Entry(name, folder=True)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.digest import digest_of
 from supervisor.core.errors import UserError
-from supervisor.core.ports import AlreadyExists, FileDigest, FolderEntry, NotFound, StoreError, StoreTraits
+from supervisor.core.ports import Entry, Measured, Missing, StoreError, Taken, Traits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Folder:
 
     names: dict[str, bool] = field(default_factory=dict)
     changed_at: float = -1e9
-    listed: tuple[FolderEntry, ...] | None = None
+    listed: tuple[Entry, ...] | None = None
 
 
 class Shelf:
@@ -58,7 +58,7 @@ class Shelf:
     def put(self, path: str, body: bytes, writer: object, at: float) -> None:
         """Make a file; nothing that exists is ever changed."""
         if path in self.files:
-            raise AlreadyExists(f"{path} exists already")
+            raise Taken(f"{path} exists already")
         self.files[path] = File(body, writer, at)
         inside, is_folder = path, False
         while inside:
@@ -80,14 +80,14 @@ class Shelf:
             self.folders[above].names.pop(name, None)
             self.folders[above].listed = None
 
-    def listing(self, folder: str, machine: object, now: float) -> tuple[FolderEntry, ...]:
+    def listing(self, folder: str, machine: object, now: float) -> tuple[Entry, ...]:
         """Return what a machine sees in a folder by now."""
         known = self.folders.get(folder)
         if known is None:
             return ()
         if known.listed is None:
             known.listed = tuple(
-                FolderEntry(name, is_folder, None if is_folder else len(self.files[_join(folder, name)].body))
+                Entry(name, is_folder, None if is_folder else len(self.files[_join(folder, name)].body))
                 for name, is_folder in sorted(known.names.items())
             )
         if now >= known.changed_at + self.lag_s:
@@ -134,9 +134,9 @@ class View:
     def __init__(self, shelf: Shelf, world: World, observer: Observer) -> None:
         self.shelf, self.world, self.observer = shelf, world, observer
         self.process: Supervisor | None = None
-        self.traits = StoreTraits(settle_s=shelf.settle_s, silence_s=150.0, where="virtual")
+        self.traits = Traits(settle_s=shelf.settle_s, silence_s=150.0, where="virtual")
 
-    def list(self, folder: str) -> Sequence[FolderEntry]:
+    def list(self, folder: str) -> Sequence[Entry]:
         """Return the names that this machine can see by now."""
         self._before(folder)
         at = self.world.now
@@ -150,24 +150,24 @@ class View:
         self._before(path)
         body = self.shelf.seen(path, self._who().machine, self.world.now)
         if body is None:
-            raise NotFound(f"{path} is not there")
+            raise Missing(f"{path} is not there")
         return body
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once."""
         self._write(path, body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy a local file in once."""
         try:
             body = Path(local).read_bytes()
         except FileNotFoundError as error:
-            raise NotFound(f"{local} is not there") from error
+            raise Missing(f"{local} is not there") from error
         measured = _measured(body, algorithm)
         self._write(path, body)
         return measured
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy a file to the local disk."""
         body = self.read(path)
         try:
@@ -188,7 +188,7 @@ class View:
         """Return what proves a file safe; here, that it is there."""
         self._before(path)
         if not self.shelf.copies(path):
-            raise NotFound(f"{path} is not there")
+            raise Missing(f"{path} is not there")
         return "fsync"
 
     def sweep(self, _folder: str) -> int:
@@ -245,5 +245,5 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _measured(body: bytes, algorithm: str) -> FileDigest:
-    return FileDigest(len(body), digest_of((body,), algorithm))
+def _measured(body: bytes, algorithm: str) -> Measured:
+    return Measured(len(body), digest_of((body,), algorithm))

@@ -9,33 +9,31 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import messages, retention, status
 from supervisor.core.errors import FAILED, UserError
-from supervisor.core.policy import retention
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session import status
-from supervisor.core.session.state import FINAL, Config, Phase, Session
-from supervisor.core.session.state_machine import decide, next_wakeup
-from supervisor.engine.context import PreparedEnvironment, SessionContext
+from supervisor.core.machine import decide, next_wakeup
+from supervisor.core.session import FINAL, Config, Phase, Session
+from supervisor.engine import runs
 from supervisor.engine.executor import Executor
+from supervisor.engine.identity import started
+from supervisor.engine.job import Job, Prepared
 from supervisor.engine.journal import ROUTINE, Journal
-from supervisor.engine.paths import RunPaths, SessionPaths
-from supervisor.engine.run_catalog import runs
-from supervisor.engine.session_chain import following, follows
-from supervisor.engine.trainer_process.process_identity import started
+from supervisor.engine.place import LocalPlace, RunPlace
+from supervisor.engine.succession import following, follows
 from tests.simulation.virtual_trainer import Chain, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from supervisor.core.checkpoint.session_id import SessionId
-    from supervisor.core.policy.rollback import Rollback
-    from supervisor.core.wire import messages
+    from supervisor.core.claim import Rank
+    from supervisor.core.rollback import Rollback
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_store import View
     from tests.simulation.world import Machine
 
-RUN = RunPaths("run")
+RUN = RunPlace("run")
 KEEP = 3
 
 
@@ -66,11 +64,11 @@ class Lane:
 class Environments:
     """Everything is installed already."""
 
-    def prepare(self) -> PreparedEnvironment:
+    def prepare(self) -> Prepared:
         """Nothing to do."""
-        return PreparedEnvironment("python")
+        return Prepared("python")
 
-    def record(self, _rank: SessionId) -> None:
+    def record(self, _rank: Rank) -> None:
         """Nothing to record."""
 
     def keep(self) -> None:
@@ -82,12 +80,12 @@ class Launcher:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
-        self.prepared: PreparedEnvironment | None = None
+        self.prepared: Prepared | None = None
         self.trainer: Trainer | None = None
         self._lock: int | None = None
-        self._local: SessionPaths | None = None
+        self._local: LocalPlace | None = None
 
-    def open(self, local: SessionPaths) -> None:
+    def open(self, local: LocalPlace) -> None:
         """Take the session's lock."""
         self._local = local
         self._lock = os.open(local.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -102,7 +100,7 @@ class Launcher:
         self.trainer.begin(checkpoint)
         return attempt
 
-    def send(self, message: messages.SaveRequest | messages.StopRequest) -> None:
+    def tell(self, message: messages.Save | messages.Stop) -> None:
         """Pass a message on."""
         if self.trainer is not None and not self.trainer.gone:
             self.trainer.tell(message)
@@ -117,11 +115,11 @@ class Launcher:
         working = self.trainer is not None and not self.trainer.hangs
         return self.supervisor.machine.now().mono_s if working else 0.0
 
-    def recreate_folders(self) -> bool:
+    def mend(self) -> bool:
         """Say that the local folder is there: nobody empties it here."""
         return False
 
-    def drain(self) -> None:
+    def hear_out(self) -> None:
         """Everything said is heard at once here."""
 
     def close(self) -> None:
@@ -175,13 +173,13 @@ class Unwatched:
 class Hands(Executor):
     """The real executor with virtual lanes and a virtual launcher."""
 
-    def __init__(self, supervisor: Supervisor, job: SessionContext, journal: Journal) -> None:
+    def __init__(self, supervisor: Supervisor, job: Job, journal: Journal) -> None:
         super().__init__(job, supervisor.hear, journal, lambda _: None)
-        self._queues: dict[str, Any] = {name: Lane(supervisor) for name in self._queues}
+        self._lanes: dict[str, Any] = {name: Lane(supervisor) for name in self._lanes}
         self.launcher: Any = Launcher(supervisor)
         self._watch: Any = Unwatched()
         # these would look at source and files in real threads, which no history can hold
-        self.files.attempt_started = self.files.on_message = _nothing
+        self.files.begin = self.files.heard = _nothing
 
 
 def _nothing(_: object) -> None:
@@ -217,7 +215,7 @@ class Supervisor:
             self._leave()
             return
         self.executor = Hands(self, _job(self, record.id), self.journal)
-        self.hear(ev.SessionStarted())
+        self.hear(ev.Started())
 
     def hear(self, event: ev.Event) -> None:
         """Put an event into the inbox."""
@@ -225,12 +223,12 @@ class Supervisor:
 
     def trainer_said(self, message: messages.Message) -> None:
         """Pass on a message as the channel does."""
-        self.executor._on_trainer_message(message)
+        self.executor._trainer_said(message)
 
     def trainer_exited(self, code: int, *, oom: bool) -> None:
         """Pass on the end of the trainer."""
         if not self.gone:
-            self.executor._on_trainer_exit(code, oom=oom)
+            self.executor._trainer_exited(code, oom=oom)
 
     def next_staging(self) -> int:
         """Number the staged folders."""
@@ -265,14 +263,14 @@ class Supervisor:
             return
         self._wake += 1
         turn, wait_s = self._wake, next_wakeup(self.session) - now.mono_s
-        self.machine.world.after(wait_s, self, lambda: self._decide(ev.TimerFired()) if turn == self._wake else None)
+        self.machine.world.after(wait_s, self, lambda: self._decide(ev.Woke()) if turn == self._wake else None)
 
     def _end(self) -> None:
         ending = self.session.ending
         self.exit_code = ending.exit_code if ending else FAILED
         self._leave()
         saves = self.session.saves
-        unproved = bool(saves.uploading or saves.next_upload or saves.unconfirmed) or self.session.phase is Phase.FAILED
+        unproved = bool(saves.publishing or saves.waiting or saves.unproved) or self.session.phase is Phase.FAILED
         self.executor.close(keep=unproved)
         self.observer.ended(self)
         if follows(self.session) and not self.machine.gone:  # the same process goes on with a new session
@@ -285,7 +283,7 @@ class Supervisor:
             self.machine.processes.remove(self)
 
 
-def _job(supervisor: Supervisor, run_id: str) -> SessionContext:
+def _job(supervisor: Supervisor, run_id: str) -> Job:
     machine, view = supervisor.machine, supervisor.view
     identity = {"machine": machine.number, "writer": supervisor.writer}
 
@@ -294,15 +292,15 @@ def _job(supervisor: Supervisor, run_id: str) -> SessionContext:
             return None
         return not supervisor.observer.sessions[claimed["writer"]].gone
 
-    return SessionContext(
+    return Job(
         script=Path("train.py"), arguments=(), run=RUN, run_id=run_id, store=view, local_root=machine.root, clock=machine,
         environments=Environments(), alive=alive, identity=identity, platform="virtual", writer=supervisor.writer,
-        environ={}, save_every="asked", retention=retention.RetentionPolicy(KEEP), claim_extra={}, show=lambda _: None,
+        environ={}, save_every="asked", retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
         shared_bytes_min=1, flush=view.flush,
     )  # fmt: skip
 
 
-def stop_request(rank: SessionId, how: str, nonce: int) -> str:
+def stop_request(rank: Rank, how: str, nonce: int) -> str:
     """Return the name of a request that a session end."""
     return RUN.stop_request(rank, how, f"{nonce:08x}")
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.checkpoint_json import FORMAT
+from supervisor.core import messages
+from supervisor.core.content import FORMAT
 from supervisor.core.digest import XXH3, digest_of
-from supervisor.core.wire import messages
 from tests.simulation.troubles import Bad, Noticing, base, shows, sick_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.policy.rollback import Rollback
+    from supervisor.core.rollback import Rollback
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.world import Machine, World
 
@@ -78,7 +78,7 @@ class Trainer:
     step: int = 0
     state: str = ""
     gone: bool = False
-    stopping: messages.StopRequest | None = None
+    stopping: messages.Stop | None = None
     save_asked: bool = False
     hangs: bool = False
     deaf: bool = False
@@ -123,9 +123,9 @@ class Trainer:
             self.die()
             self.supervisor.trainer_exited(code, oom=oom)
 
-    def tell(self, message: messages.SaveRequest | messages.StopRequest) -> None:
+    def tell(self, message: messages.Save | messages.Stop) -> None:
         """Hear the supervisor."""
-        if isinstance(message, messages.StopRequest):
+        if isinstance(message, messages.Stop):
             self.stopping = message
         else:
             self.save_asked = True
@@ -152,7 +152,7 @@ class Trainer:
         if self.hangs:
             return
         self._say(
-            messages.Heartbeat(
+            messages.Beat(
                 self.step, "step", self.chain.total, None, self.step_s, {"step": self.step_s * self.step},
                 {"step": self.step_s}, {"loss": "NaN" if self.state[0] == "e" else 1.0},
             )
@@ -175,7 +175,7 @@ class Trainer:
         self.world.after(1.0, self, lambda: self.exit(0))
 
     def _step(self) -> None:
-        if any(each.attempt and each.skip_from <= self.step < each.skip_end for each in self.rolled):
+        if any(each.tries and each.skip_from <= self.step < each.skip_end for each in self.rolled):
             self.rows.append({"step": self.step, "skipped": True})
             self.step += 1
             return
@@ -204,7 +204,7 @@ class Trainer:
         if self.world.chance.random() < 0.02 and self.world.hostility.error_at_op:
             self._say(messages.SaveFailed(self.step, "No space left on device"))
         elif folder := self._stage():
-            self._say(messages.CheckpointStaged(self.step, folder, 100, reason, 4.0, 2.0))
+            self._say(messages.Staged(self.step, folder, 100, reason, 4.0, 2.0))
 
     def _stage(self) -> str:
         if self.watch.looks():

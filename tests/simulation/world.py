@@ -14,7 +14,7 @@ from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.clock import Instant
+from supervisor.core.instant import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable

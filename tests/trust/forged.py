@@ -8,18 +8,18 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, to_bytes
-from supervisor.core.checkpoint.manifest import manifest_name
+from supervisor.core.checkpoint import manifest_name
+from supervisor.core.content import CONTENT_FILE, sealed
 from supervisor.core.digest import SHA256, digest_of
-from supervisor.engine.paths import RunPaths
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-RUN = RunPaths("golden")
-PLAIN = RunPaths("plain")
+RUN = RunPlace("golden")
+PLAIN = RunPlace("plain")
 
 
 class Forged:
@@ -34,11 +34,11 @@ class Forged:
         """The store as a victim opens it."""
         return FolderStore(str(self.root))
 
-    def manifests(self, run: RunPaths = RUN) -> list[Path]:
+    def manifests(self, run: RunPlace = RUN) -> list[Path]:
         """The run's manifests, oldest first."""
         return sorted((self.root / run.name).rglob("manifest-*.json"))
 
-    def newest(self, run: RunPaths = RUN) -> Path:
+    def newest(self, run: RunPlace = RUN) -> Path:
         """The newest manifest."""
         return self.manifests(run)[-1]
 
@@ -55,7 +55,7 @@ class Forged:
         forged.write_bytes(body)
         return forged
 
-    def replace_file(self, name: str, body: bytes, run: RunPaths = RUN) -> None:
+    def replace_file(self, name: str, body: bytes, run: RunPlace = RUN) -> None:
         """Replace one of the newest checkpoint's files, its digest told right in ``checkpoint.json`` and the manifest."""
         folder = self.newest(run).parent
         (folder / name).write_bytes(body)
@@ -66,7 +66,7 @@ class Forged:
         content = (
             body
             if name == CONTENT_FILE
-            else to_bytes({key: value for key, value in kept.items() if key not in {"format", "version", "digest"}})
+            else sealed({key: value for key, value in kept.items() if key not in {"format", "version", "digest"}})
         )
         (folder / CONTENT_FILE).write_bytes(content)
         bodies = {CONTENT_FILE: content, name: body}

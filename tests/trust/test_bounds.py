@@ -8,10 +8,10 @@ import os
 import pytest
 
 from supervisor.cli import main
-from supervisor.core.checkpoint import safetensors_file
-from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.core.checkpoint.file_manifest import FileManifest, parse, to_bytes
-from supervisor.engine.run_catalog import runs
+from supervisor.core import safetensors_file
+from supervisor.core.carried import Carried, body, parse
+from supervisor.core.content import ContentError
+from supervisor.engine import runs
 from tests.trust.forged import RUN, Forged
 
 
@@ -26,7 +26,7 @@ def test_a_header_that_no_file_has_is_not_read(length):
 @pytest.mark.parametrize("name", ["load", "hub", "nn", "Tensor", "__doc__", "os", "", 5, None, "float32.x"])
 def test_the_name_of_a_dtype_is_one_of_a_dtype(name):
     torch = pytest.importorskip("torch", reason="the names are torch's")
-    from supervisor.trainer.adapters.torch import memory as torch_memory
+    from supervisor.trainer.frameworks import torch_memory
 
     with pytest.raises((ValueError, TypeError)):
         torch_memory.dtype_of(name)
@@ -35,8 +35,8 @@ def test_the_name_of_a_dtype_is_one_of_a_dtype(name):
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a\0b"])
 def test_the_checkpoint_for_resume_args_lies_in_the_scripts_folder(path):
-    with pytest.raises(CheckpointInfoError):
-        parse(to_bytes(FileManifest(7, "out", (), path)))
+    with pytest.raises(ContentError):
+        parse(body(Carried(7, "out", (), path)))
 
 
 def test_links_and_odd_files_of_a_store_are_said_once_in_one_line(tmp_path, capsys, monkeypatch):
@@ -49,7 +49,7 @@ def test_links_and_odd_files_of_a_store_are_said_once_in_one_line(tmp_path, caps
     assert said == [
         f"2 links or other odd files in the store are not gone through: {RUN.name}/e00000009-zz, {RUN.name}/pin-3-40-b4dc8281-1005.json"
     ]
-    assert runs.describe_left_out(Forged(tmp_path / "other").store) == ""
+    assert runs.left_out(Forged(tmp_path / "other").store) == ""
 
 
 @pytest.mark.parametrize("record", [b'{"schema": 99}', b"[" * 100_000])

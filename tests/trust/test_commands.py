@@ -11,23 +11,13 @@ from threading import Event, Thread
 
 import pytest
 
-from supervisor.cli.verbs import resume, start
-from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.core.checkpoint.file_manifest import (
-    FILE,
-    FOLDER,
-    LINK,
-    FileExtent,
-    FileManifest,
-    FileRow,
-    parse,
-    to_bytes,
-)
+from supervisor.cli import resume, start
+from supervisor.core.carried import FILE, FOLDER, LINK, Carried, Entry, Piece, body, parse
+from supervisor.core.content import ContentError
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UsageError, UserError
-from supervisor.engine.host import command_records
-from supervisor.engine.unmodified import protected_files
-from supervisor.engine.unmodified import restore as file_restore
+from supervisor.engine import own_commands
+from supervisor.engine.files import protected, putting_back
 from tests.trust.forged import RUN
 
 
@@ -59,7 +49,7 @@ def of_this_machine(forged, tmp_path, **changes):
         "arguments": ("--mine",),
         "options": {"keep_last": 5},
     }
-    command_records.write(local_run(forged, tmp_path), command_records.OwnCommand(**{**told, **changes}))
+    own_commands.write(local_run(forged, tmp_path), own_commands.OwnCommand(**{**told, **changes}))
     return script
 
 
@@ -72,7 +62,7 @@ def test_a_script_that_only_the_store_names_is_not_run_without_a_person(forged, 
     with pytest.raises(UsageError, match="only the store tells how golden was started") as refused:
         resume.run(["golden", "--store", str(forged.root)])
     assert "start " in refused.value.what
-    assert "--watch-dir /home" in refused.value.what
+    assert "--watch /home" in refused.value.what
     assert "--trust-store" in refused.value.hint
     assert not served
 
@@ -111,7 +101,7 @@ def test_resume_runs_what_this_machine_remembers_whatever_the_store_says(forged,
 @pytest.mark.parametrize("changes", [{"store": "/elsewhere"}, {"run": "other"}, {"arguments": 5}, {"script": None}])
 def test_a_record_of_another_store_or_run_is_not_this_run_s(forged, tmp_path, changes):
     of_this_machine(forged, tmp_path, **changes)
-    assert command_records.read(local_run(forged, tmp_path), str(forged.root), RUN.name) is None
+    assert own_commands.read(local_run(forged, tmp_path), str(forged.root), RUN.name) is None
 
 
 @pytest.mark.parametrize(
@@ -128,11 +118,11 @@ def test_options_of_a_record_that_are_none_are_left_out(options):
 def snapshot(folder, *entries, content=b"evil"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bundle-000001").write_bytes(content)
-    return FileManifest(7, "", tuple(entries))
+    return Carried(7, "", tuple(entries))
 
 
 def a_file(path, mode=0o644, content=b"evil"):
-    return FileRow(path, FILE, mode, 1, FileExtent("bundle-000001", 0, len(content), digest_of((content,), SHA256)))
+    return Entry(path, FILE, mode, 1, Piece("bundle-000001", 0, len(content), digest_of((content,), SHA256)))
 
 
 @pytest.mark.parametrize(
@@ -145,8 +135,8 @@ def test_code_and_hidden_files_of_the_working_folder_are_never_replaced(tmp_path
     script.write_text("print('mine')")
     (tmp_path / "link.py").symlink_to(script)
     with pytest.raises(UserError, match="the checkpoint would replace") as refused:
-        protected_files.reject(["out/model.pt", path], tmp_path, script)
-    assert "--watch-dir" in refused.value.hint
+        protected.refuse(["out/model.pt", path], tmp_path, script)
+    assert "--watch" in refused.value.hint
 
 
 def test_a_file_under_version_control_is_never_replaced(tmp_path):
@@ -156,8 +146,8 @@ def test_a_file_under_version_control_is_never_replaced(tmp_path):
     (tmp_path / "data.bin").write_bytes(b"mine")
     subprocess.run(["git", "-C", str(tmp_path), "add", "data.bin"], check=True)
     with pytest.raises(UserError, match="under version control"):
-        protected_files.reject(["data.bin"], tmp_path, tmp_path / "train.py")
-    protected_files.reject(
+        protected.refuse(["data.bin"], tmp_path, tmp_path / "train.py")
+    protected.refuse(
         ["out/model.pt", "model.zip", "lightning_logs/version_0/hparams.yaml"], tmp_path, tmp_path / "train.py"
     )
 
@@ -170,12 +160,12 @@ def test_nothing_is_put_back_through_a_link_on_this_disk(tmp_path):
     (work / "out").symlink_to(victim)
     carried = snapshot(tmp_path / "checkpoint", a_file("out/authorized_keys"))
     with pytest.raises(OSError, match="is a link"):
-        file_restore.restore_files(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+        putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
     assert list(victim.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "look", [(file_restore, "_require_no_link"), (file_restore.folder_scan, "scan")], ids=["checked", "scanned"]
+    "look", [(putting_back, "_see_no_link"), (putting_back.scanning, "scan")], ids=["checked", "scanned"]
 )
 @pytest.mark.parametrize("path", ["out/authorized_keys", "out/deep/authorized_keys"])
 def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, monkeypatch, look, path):
@@ -195,10 +185,10 @@ def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, mon
         return found
 
     monkeypatch.setattr(owner, name, swap)
-    folders = [FileRow(each, FOLDER, 0o755) for each in ("out", "out/deep")]
+    folders = [Entry(each, FOLDER, 0o755) for each in ("out", "out/deep")]
     carried = replace(snapshot(tmp_path / "checkpoint", *folders, a_file(path)), root="work")
     with pytest.raises(OSError, match="is a link"):
-        file_restore.restore_files(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+        putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
     assert sorted(each.name for each in victim.rglob("*")) == ["deep", "stale"]
     assert (victim / "stale").read_text() == "mine"
 
@@ -221,14 +211,14 @@ def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
                 with suppress(OSError):
                     (tmp_path / one).rename(tmp_path / other)
 
-    files = (FileRow("out", FOLDER, 0o755), a_file("out/authorized_keys"))
+    files = (Entry("out", FOLDER, 0o755), a_file("out/authorized_keys"))
     carried = replace(snapshot(tmp_path / "checkpoint", *files), root="work")
     swapping = Thread(target=swap)
     swapping.start()
     try:
         for number in range(300):
             with suppress(OSError):
-                file_restore.restore_files(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
+                putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
     finally:
         over.set()
         swapping.join()
@@ -237,22 +227,20 @@ def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
 
 @pytest.mark.parametrize("below", ["a/x", "a/b/x"])
 def test_an_entry_below_a_link_entry_is_damage(below):
-    carried = FileManifest(
-        7, "out", (FileRow("a", LINK, target="inside"), FileRow("inside", FOLDER, 0o755), a_file(below))
-    )
-    with pytest.raises(CheckpointInfoError, match="below a link"):
-        parse(to_bytes(carried))
+    carried = Carried(7, "out", (Entry("a", LINK, target="inside"), Entry("inside", FOLDER, 0o755), a_file(below)))
+    with pytest.raises(ContentError, match="below a link"):
+        parse(body(carried))
 
 
 def test_a_path_that_is_named_twice_is_damage():
-    with pytest.raises(CheckpointInfoError, match="twice"):
-        parse(to_bytes(FileManifest(7, "out", (FileRow("a", FOLDER, 0o755), FileRow("a", LINK, target="/etc")))))
+    with pytest.raises(ContentError, match="twice"):
+        parse(body(Carried(7, "out", (Entry("a", FOLDER, 0o755), Entry("a", LINK, target="/etc")))))
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o6777])
 def test_no_file_comes_back_with_rights_beyond_its_permission_bits(tmp_path, mode):
-    carried = parse(to_bytes(snapshot(tmp_path / "checkpoint", a_file("model.pt", mode))))
-    file_restore.restore_files(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
+    carried = parse(body(snapshot(tmp_path / "checkpoint", a_file("model.pt", mode))))
+    putting_back.put_back(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
     got = stat.S_IMODE((tmp_path / "work" / "model.pt").stat().st_mode)
     assert got == mode & 0o777
     assert Path(tmp_path / "work" / "model.pt").read_bytes() == b"evil"

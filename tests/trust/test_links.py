@@ -7,13 +7,12 @@ import threading
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.policy import retention
-from supervisor.core.ports import NotFound, StoreError
-from supervisor.engine.resume.fetch import list_run
-from supervisor.engine.run_catalog import checkpoint_admin, claims, runs
-from supervisor.engine.upload import prune as pruning
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core import retention
+from supervisor.core.claim import Rank
+from supervisor.core.ports import Missing, StoreError
+from supervisor.engine import catalogue, claims, retaining, runs
+from supervisor.engine.checkpoints import look_over
+from supervisor.stores.folder import FolderStore
 from tests.trust.forged import RUN
 
 WAIT_S = 20.0
@@ -34,8 +33,8 @@ def untouched(victim):
 
 
 def prune(forged, tmp_path):
-    known = list(checkpoint_admin.verify_all(forged.store, RUN, tmp_path / "into"))
-    checkpoint_admin.prune(forged.store, RUN, known, 2)
+    known = list(catalogue.judged(forged.store, RUN, tmp_path / "into"))
+    catalogue.prune(forged.store, RUN, known, 2)
 
 
 def within_a_moment(call):
@@ -61,7 +60,7 @@ def within_a_moment(call):
 def test_prune_and_retention_remove_nothing_behind_a_link(forged, victim, tmp_path, place):
     (forged.root / RUN.name / place).symlink_to(victim)
     prune(forged, tmp_path)
-    pruning.prune(forged.store, RUN, retention.RetentionPolicy(2), pruning.DurabilityIndex(), SessionId(9, "zz"))
+    retaining.retain(forged.store, RUN, retention.Policy(2), retaining.Knowledge(), Rank(9, "zz"))
     assert untouched(victim)
 
 
@@ -89,8 +88,8 @@ def test_a_link_is_in_no_listing_and_is_named(forged, victim):
     (forged.root / RUN.name / "e00000009-zz").symlink_to(victim)
     (forged.root / RUN.name / "pin-3-40-b4dc8281-1005.json").symlink_to(victim / "photo.jpg")
     store = forged.store
-    assert max(claims.ranks(store, RUN)).generation == 3
-    assert pruning.pinned(store, RUN) == set()
+    assert max(claims.ranks(store, RUN)).epoch == 3
+    assert retaining.pinned(store, RUN) == set()
     assert store.left_out == {"golden/e00000009-zz", "golden/pin-3-40-b4dc8281-1005.json"}
 
 
@@ -122,9 +121,9 @@ def test_a_file_that_is_a_link_is_absent_and_deleting_it_removes_the_link_alone(
     (root / "run").mkdir(parents=True)
     (root / "run" / "claim.json").symlink_to(victim / "photo.jpg")
     store = FolderStore(str(root))
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         store.read("run/claim.json")
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         store.pull("run/claim.json", str(tmp_path / "out"), "sha256", link=True)
     store.delete("run/claim.json")
     assert not (root / "run" / "claim.json").is_symlink()
@@ -152,6 +151,6 @@ def test_a_record_that_is_no_file_or_has_no_end_keeps_no_reader_waiting(forged, 
             file.truncate(3_000_000_000)
     store = forged.store
     assert within_a_moment(lambda: runs.read(store, RUN)) is not None
-    assert within_a_moment(lambda: claims.inspect(store, RUN, lambda _: None)).last is not None
+    assert within_a_moment(lambda: claims.look(store, RUN, lambda _: None)).last is not None
     assert within_a_moment(lambda: runs.last_status(store, RUN, claims.ranks(store, RUN))) is not None
-    assert list_run(store, RUN).found
+    assert look_over(store, RUN).found

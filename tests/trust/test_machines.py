@@ -8,17 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.provisioning import Machine, MachineError, NoSuchFile
-from supervisor.core.wire import fields
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.fleet import accepted_files, disk_quota
-from supervisor.fleet.agent.agent_status import REPORT
-from supervisor.fleet.executor import FleetExecutor, Home
-from supervisor.fleet.provisioners.ssh import client as ssh_client
-from supervisor.fleet.provisioners.ssh.client import Patience, SshHost
+from supervisor.core import fields
+from supervisor.core import fleet_words as fw
+from supervisor.core.claim import Rank
+from supervisor.core.provisioning import Machine, MachineError, NoSuchFile
+from supervisor.engine import checkpoints
+from supervisor.engine.place import RunPlace
+from supervisor.fleet import budget, takes
+from supervisor.fleet.hands import FleetHands, Home
+from supervisor.fleet.provisioners import ssh_calls
+from supervisor.fleet.provisioners.ssh_calls import Patience, SshHost
+from supervisor.fleet.reporting import REPORT
 from tests.fleet.published import RUN, Served
 
 SESSION = "e00000003-b4dc8281"
@@ -34,7 +34,7 @@ SESSION = "e00000003-b4dc8281"
     ],
 )  # fmt: skip
 def test_what_a_session_writes_is_taken(path):
-    assert accepted_files.rejection_reason(path, 1000) == ""
+    assert takes.refused(path, 1000) == ""
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_what_a_session_writes_is_taken(path):
     ],
 )  # fmt: skip
 def test_what_no_session_writes_is_not_taken(path):
-    assert accepted_files.rejection_reason(path, 1000)
+    assert takes.refused(path, 1000)
 
 
 @pytest.mark.parametrize("path", ["run.json", f"{SESSION}/claim.json", f"{SESSION}/journal-000001.jsonl"])
 def test_a_record_that_is_too_long_is_not_taken(path):
-    assert accepted_files.rejection_reason(path, fields.LISTING_BYTES_MAX + 1)
+    assert takes.refused(path, fields.LISTING_BYTES_MAX + 1)
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def served(tmp_path):
 
 
 def test_what_a_machine_sends_over_its_budget_is_not_taken_and_that_is_said(served, monkeypatch):
-    monkeypatch.setattr(disk_quota, "spare_bytes", lambda _: 5_000)
-    served.home.start_machine()
+    monkeypatch.setattr(budget, "spare_bytes", lambda _: 5_000)
+    served.home.begin_machine()
     first = served.publish(20, b"w" * 3_000)
     served.carry()
     assert served.home.newest() == first.id
@@ -74,25 +74,25 @@ def test_what_a_machine_sends_over_its_budget_is_not_taken_and_that_is_said(serv
     words = served.outbox.refused()[f"{RUN.name}/{second.files[0].path}"]
     assert "GB are what this disk can spare" in words
     assert served.home.newest() == first.id
-    served.home.start_machine()  # the next machine has a budget of its own
-    assert disk_quota.Budget(served.home_store, RUN, 1, 5_000).refused("e00000002-bb/claim.json", 100, dict) == ""
+    served.home.begin_machine()  # the next machine has a budget of its own
+    assert budget.Budget(served.home_store, RUN, 1, 5_000).refused("e00000002-bb/claim.json", 100, dict) == ""
 
 
 def test_the_budget_counts_what_lies_here_also_after_the_controllers_death(served):
-    served.home.start_machine()
+    served.home.begin_machine()
     served.publish(20, b"w" * 3_000)
     served.carry()
     path = f"{SESSION}/step-000000036/state.json"
-    assert disk_quota.Budget(served.home_store, RUN, 0, 10_000).refused(path, 3_000, dict) == ""
-    assert disk_quota.Budget(served.home_store, RUN, 0, 4_000).refused(path, 3_000, dict)
-    assert disk_quota.Budget(served.home_store, RUN, 0, None).refused(path, 1 << 62, dict) == ""
+    assert budget.Budget(served.home_store, RUN, 0, 10_000).refused(path, 3_000, dict) == ""
+    assert budget.Budget(served.home_store, RUN, 0, 4_000).refused(path, 3_000, dict)
+    assert budget.Budget(served.home_store, RUN, 0, None).refused(path, 1 << 62, dict) == ""
     arriving = {f"{SESSION}/step-000000036/other": 9_000}
-    assert disk_quota.Budget(served.home_store, RUN, 0, 10_000).refused(path, 3_000, lambda: arriving)
+    assert budget.Budget(served.home_store, RUN, 0, 10_000).refused(path, 3_000, lambda: arriving)
 
 
 def test_the_number_of_files_and_of_sessions_of_a_machine_is_bounded(served, monkeypatch):
-    monkeypatch.setattr(disk_quota, "FILES_MAX", 3)
-    bound = disk_quota.Budget(served.home_store, RUN, 2, None)
+    monkeypatch.setattr(budget, "FILES_MAX", 3)
+    bound = budget.Budget(served.home_store, RUN, 2, None)
     path = f"{SESSION}/step-000000036/{{}}"
     assert [bool(bound.refused(path.format(each), 0, dict)) for each in ("a", "b", "b", "c", "d", "a")] == [
         False, False, False, False, True, False,
@@ -101,10 +101,10 @@ def test_the_number_of_files_and_of_sessions_of_a_machine_is_bounded(served, mon
 
 
 def test_a_machine_may_not_write_into_the_sessions_of_those_before(served):
-    served.home.start_machine()
+    served.home.begin_machine()
     manifest = served.publish(20)
     served.carry()
-    served.home.start_machine()
+    served.home.begin_machine()
     served.machine.create(f"{RUN.session(served.rank)}/anew.json", b"{}")
     served.carry()
     assert "another machine served" in served.outbox.refused()[f"{RUN.session(served.rank)}/anew.json"]
@@ -116,22 +116,22 @@ def test_the_newest_checkpoint_of_the_machine_before_outlives_what_another_sends
     for step in (10, 20, 30):
         kept = served.publish(step)
         served.carry()
-    served.home.start_machine()
-    served.rank = SessionId(9, "evil")
+    served.home.begin_machine()
+    served.rank = Rank(9, "evil")
     served.enter_session()
     for step in (1, 2, 3, 4, 5):
         served.publish(step)
         served.carry()
-    left = {found.id for found in checkpoint_fetch.find(served.home_store, RUN)}
+    left = {found.id for found in checkpoints.find(served.home_store, RUN)}
     assert kept.id in left
-    assert max(left).generation == 9
+    assert max(left).epoch == 9
 
 
 def test_the_free_space_of_a_disk_is_not_all_given(served, monkeypatch):
     for free, spare in ((100 * 10**9, 98 * 10**9), (3 * 10**9, 15 * 10**8), (0, 0)):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
-        assert disk_quota.spare_bytes(served.home_store) == spare
-    assert disk_quota.spare_bytes(SimpleNamespace(traits=SimpleNamespace(mounted=True))) is None
+        assert budget.spare_bytes(served.home_store) == spare
+    assert budget.spare_bytes(SimpleNamespace(traits=SimpleNamespace(mounted=True))) is None
 
 
 @dataclass
@@ -164,15 +164,15 @@ ANSWERS = [
 
 @pytest.mark.parametrize("body", ANSWERS, ids=[repr(each[:30]) for each in ANSWERS])
 def test_no_status_of_a_machine_ends_the_controller(tmp_path, body):
-    home = Home(None, RunPaths("toy"), NOTHING, tmp_path)
-    hands = FleetExecutor(
+    home = Home(None, RunPlace("toy"), NOTHING, tmp_path)
+    hands = FleetHands(
         Odd(body), home, None, describe=lambda plain: f"step {plain['step']:,}", release_at_s=lambda: None
     )
-    event = hands.do(fw.PollMachine(Machine("m", "here")))
-    assert isinstance(event, fw.CallFailed | fw.MachinePolled)
-    if isinstance(event, fw.MachinePolled):
+    event = hands.do(fw.Poll(Machine("m", "here")))
+    assert isinstance(event, fw.Failed | fw.Polled)
+    if isinstance(event, fw.Polled):
         assert event.step is None or type(event.step) is int
-        assert type(event.heartbeat) is int
+        assert type(event.beat) is int
     else:
         assert event.kind == "unreachable"
 
@@ -210,7 +210,7 @@ def test_no_answer_of_a_host_is_more_than_an_error_of_the_machine(tmp_path, line
 
 
 def test_an_answer_without_end_is_cut_off(tmp_path, monkeypatch):
-    monkeypatch.setattr(ssh_client, "ANSWER_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(ssh_calls, "ANSWER_BYTES_MAX", 1 << 20)
     host = an_ssh(tmp_path, "while True: sys.stdout.write('x' * 65536)")
     with pytest.raises(MachineError, match="longer than"):
         host.ask({"do": "look"})

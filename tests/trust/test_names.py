@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.checkpoint import log_pieces, session_id
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
-from supervisor.core.policy import nonfinite, rollback
-from supervisor.core.wire import fields
-from supervisor.engine.paths import RunPaths, SessionPaths
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.run_catalog import checkpoint_admin, claims, runs, verification_records
-from supervisor.engine.trainer_process import orphans
-from supervisor.engine.upload import prune as pruning
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core import checkpoint as cp
+from supervisor.core import claim, fields, log_pieces, nonfinite, rollback
+from supervisor.core.claim import Rank, rank_of
+from supervisor.engine import catalogue, claims, orphans, receipts, retaining, runs, staged
+from supervisor.engine.place import LocalPlace, RunPlace
+from supervisor.stores.folder import FolderStore
 from tests.trust.forged import RUN
 
 OUTWARD = [
@@ -35,12 +30,12 @@ def victim(tmp_path):
 
 
 def verdicts(forged, tmp_path):
-    return [each.verdict for each in checkpoint_admin.verify_all(forged.store, RUN, tmp_path / "into")]
+    return [each.verdict for each in catalogue.judged(forged.store, RUN, tmp_path / "into")]
 
 
 def test_a_file_whose_name_leads_out_is_never_written_by_verify(forged, victim, tmp_path):
     forged.forge(lambda told: told["files"][0].update(name=str(victim)))
-    assert verdicts(forged, tmp_path)[0] is cp.Validity.BROKEN
+    assert verdicts(forged, tmp_path)[0] is cp.Verdict.BROKEN
     assert victim.read_text() == "mine"
     assert victim.stat().st_nlink == 1
 
@@ -48,7 +43,7 @@ def test_a_file_whose_name_leads_out_is_never_written_by_verify(forged, victim, 
 @pytest.mark.parametrize("name", OUTWARD)
 def test_a_name_of_a_manifest_that_is_no_plain_name_is_damage(forged, tmp_path, name):
     forged.forge(lambda told: told["files"][0].update(name=name))
-    assert verdicts(forged, tmp_path) == [cp.Validity.BROKEN, cp.Validity.WHOLE], "and the one before is taken"
+    assert verdicts(forged, tmp_path) == [cp.Verdict.BROKEN, cp.Verdict.WHOLE], "and the one before is taken"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_a_name_of_a_manifest_that_is_no_plain_name_is_damage(forged, tmp_path, 
 )
 def test_a_name_of_a_step_log_that_is_none_is_damage(forged, tmp_path, name):
     forged.forge(lambda told: told["log"].update(name=name, path=f"{told['log']['path'].partition('/')[0]}/{name}"))
-    assert verdicts(forged, tmp_path)[0] is cp.Validity.BROKEN
+    assert verdicts(forged, tmp_path)[0] is cp.Verdict.BROKEN
 
 
 @pytest.mark.parametrize(
@@ -71,7 +66,7 @@ def test_a_name_of_a_step_log_that_is_none_is_damage(forged, tmp_path, name):
 def test_a_path_of_a_manifest_that_no_session_gives_is_damage(forged, tmp_path, path):
     session = forged.newest().parent.parent.name
     forged.forge(lambda told: told["files"][0].update(path=path.format(session=session)))
-    assert verdicts(forged, tmp_path)[0] is cp.Validity.BROKEN
+    assert verdicts(forged, tmp_path)[0] is cp.Verdict.BROKEN
 
 
 @pytest.mark.parametrize(
@@ -83,7 +78,7 @@ def test_a_path_of_a_manifest_that_no_session_gives_is_damage(forged, tmp_path, 
 )  # fmt: skip
 def test_a_digest_or_length_that_is_none_is_damage_and_stops_no_run(forged, tmp_path, change):
     forged.forge(lambda told: told["files"][0].update(change))
-    assert verdicts(forged, tmp_path) == [cp.Validity.BROKEN, cp.Validity.WHOLE]
+    assert verdicts(forged, tmp_path) == [cp.Verdict.BROKEN, cp.Verdict.WHOLE]
 
 
 @pytest.mark.parametrize(
@@ -95,12 +90,12 @@ def test_a_digest_or_length_that_is_none_is_damage_and_stops_no_run(forged, tmp_
 )  # fmt: skip
 def test_a_field_of_a_manifest_that_is_of_another_type_is_damage(forged, tmp_path, change):
     forged.forge(lambda told: told.update(change))
-    assert verdicts(forged, tmp_path)[0] is cp.Validity.BROKEN
+    assert verdicts(forged, tmp_path)[0] is cp.Verdict.BROKEN
 
 
 def test_a_file_that_is_named_twice_is_damage(forged, tmp_path):
     forged.forge(lambda told: told["files"].append(dict(told["files"][0])))
-    assert verdicts(forged, tmp_path)[0] is cp.Validity.BROKEN
+    assert verdicts(forged, tmp_path)[0] is cp.Verdict.BROKEN
 
 
 def test_a_name_is_joined_only_to_its_own_folder(tmp_path):
@@ -136,7 +131,7 @@ def test_an_id_of_a_run_that_is_none_is_damage_and_its_folder_is_never_made(forg
     assert known is not None
     assert known.damaged
     assert known.id == right, "as its sessions tell"
-    assert SessionPaths(tmp_path / "local", known.id, SessionId(4, "a")).run == tmp_path / "local" / right
+    assert LocalPlace(tmp_path / "local", known.id, Rank(4, "a")).run == tmp_path / "local" / right
 
 
 def test_a_session_of_another_run_is_not_forgotten_by_a_forged_id(tmp_path, forged):
@@ -147,8 +142,8 @@ def test_a_session_of_another_run_is_not_forgotten_by_a_forged_id(tmp_path, forg
     )
     known = runs.read(forged.store, RUN)
     assert known is not None
-    orphans.delete_dead_sessions(
-        SessionPaths(tmp_path / "local", known.id, SessionId(500, "zz")).run, SessionId(500, "zz"), keep=tmp_path
+    orphans.forget_dead_sessions(
+        LocalPlace(tmp_path / "local", known.id, Rank(500, "zz")).run, Rank(500, "zz"), keep=tmp_path
     )
     assert precious.is_dir()
 
@@ -161,13 +156,13 @@ def test_a_session_of_another_run_is_not_forgotten_by_a_forged_id(tmp_path, forg
     ],
 )  # fmt: skip
 def test_a_folder_that_no_session_can_have_made_is_no_session(name):
-    assert parse_session_id(name) is None
-    assert session_id.next_generation([name, "e00000007-b"]) == 8
+    assert rank_of(name) is None
+    assert claim.next_epoch([name, "e00000007-b"]) == 8
 
 
 def test_the_name_of_a_session_is_the_one_that_its_number_gives():
     for name in ("e00000001-a", "e99999999-zz", "e100000000-a", "e999999999999-a"):
-        rank = parse_session_id(name)
+        rank = rank_of(name)
         assert rank is not None
         assert str(rank) == name
 
@@ -175,17 +170,17 @@ def test_the_name_of_a_session_is_the_one_that_its_number_gives():
 @pytest.mark.parametrize(
     ("parse", "name"),
     [
-        (lambda name: rollback.parse(SessionId(1, "a"), name), f"rollback-{'9' * 21}-{'9' * 21}-000000000-{'9' * 23}-1-1.json"),
-        (lambda name: nonfinite.parse(SessionId(1, "a"), name), f"nan-{'9' * 30}-{'9' * 30}.json"),
+        (lambda name: rollback.parse(Rank(1, "a"), name), f"rollback-{'9' * 21}-{'9' * 21}-000000000-{'9' * 23}-1-1.json"),
+        (lambda name: nonfinite.parse(Rank(1, "a"), name), f"nan-{'9' * 30}-{'9' * 30}.json"),
         (log_pieces.NAME.fullmatch, f"log-000001-{'0' * 9}-{'9' * 30}.jsonl"),
         (cp.STEP_FOLDER.fullmatch, f"step-{'9' * 16}"),
         (cp.MANIFEST_NAME.fullmatch, f"manifest-000001-{'a' * 16} ({'9' * 400}).json"),
-        (verification_records.NAME.fullmatch, f"verified-{'9' * 13}-1-a-1-ab.json"),
-        (verification_records.NAME.fullmatch, f"verified-1-{'9' * 5000}-a-1-ab.json"),
-        (pruning.PIN.fullmatch, f"pin-1-{'9' * 5000}-a-1.json"),
-        (staged_checkpoints.FOLDER.fullmatch, f"step-{'9' * 30}-1"),
+        (receipts.NAME.fullmatch, f"verified-{'9' * 13}-1-a-1-ab.json"),
+        (receipts.NAME.fullmatch, f"verified-1-{'9' * 5000}-a-1-ab.json"),
+        (retaining.PIN.fullmatch, f"pin-1-{'9' * 5000}-a-1.json"),
+        (staged.FOLDER.fullmatch, f"step-{'9' * 30}-1"),
         (claims.STOP.fullmatch, f"stop-e{'9' * 20}-a-save-ab.json"),
-        (claims.PROBE.fullmatch, f"knock-e{'9' * 20}-a-ab.json"),
+        (claims.KNOCK.fullmatch, f"knock-e{'9' * 20}-a-ab.json"),
         (runs.RECORD.fullmatch, f"run ({'9' * 5000}).json"),
     ],
 )  # fmt: skip
@@ -256,4 +251,4 @@ def test_a_record_that_is_none_ends_no_reader(forged, name, body):
 
 def test_a_run_of_a_name_with_dots_alone_leads_nowhere(tmp_path):
     with pytest.raises(Exception, match="cannot be the name of a run"):
-        runs.enter(FolderStore(str(tmp_path / "s")), RunPaths("../x"), Path(__file__), (), {})
+        runs.enter(FolderStore(str(tmp_path / "s")), RunPlace("../x"), Path(__file__), (), {})

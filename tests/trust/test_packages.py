@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import EnvironmentRecord, LocatedRequirement, LockedPackage
+from supervisor.core.environment import Located, Locked, Record
 from supervisor.core.errors import SetupError
-from supervisor.environments import prepare, resolve
-from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.wheel_files import digest
+from supervisor.environments import installers, prepare, solve
+from supervisor.environments.files import digest
 from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
 
 if TYPE_CHECKING:
-    from supervisor.environments.prepare import PreparedInterpreter
+    from supervisor.environments.prepare import Prepared
 
 pytestmark = pytest.mark.slow
 EVIL = "import os\nstolen = True\n"
@@ -26,7 +25,7 @@ class Victim:
     """A fresh machine: an index, a store's folder of wheels, and a script that asks for "tinydep"."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(installer_choice, "find_uv", lambda *_: None)
+        monkeypatch.setattr(installers, "find_uv", lambda *_: None)
         self.index, self.kept = folder / "index", folder / "kept"
         write_wheel(self.index, "tinydep", "1.0")
         self.kept.mkdir()
@@ -36,11 +35,9 @@ class Victim:
         self.environ = offline_environ(folder, self.index)
         self.said: list[str] = []
         self._folder = folder
-        self.record = EnvironmentRecord.from_bytes(self.prepare("maker").record)
+        self.record = Record.from_bytes(self.prepare("maker").record)
 
-    def prepare(
-        self, root: str, record: EnvironmentRecord | None = None, *, trusted: bool = False
-    ) -> PreparedInterpreter:
+    def prepare(self, root: str, record: Record | None = None, *, trusted: bool = False) -> Prepared:
         return prepare.prepare(
             self.script, python=str(self.python), root=self._folder / root, recorded=record and record.to_bytes(),
             wheels=self.kept, say=self.said.append, environ=self.environ, trusted=trusted,
@@ -50,12 +47,11 @@ class Victim:
         for wheel in self.index.iterdir():
             wheel.unlink()
 
-    def forged(self, *packages: tuple[str, str]) -> EnvironmentRecord:
+    def forged(self, *packages: tuple[str, str]) -> Record:
         """A record that names these packages, with the hashes of wheels that lie in the store beside it."""
         wheels = [write_wheel(self.kept, name, version, body=EVIL) for name, version in packages]
         locked = [
-            LockedPackage(name, version, (digest(file),))
-            for (name, version), file in zip(packages, wheels, strict=True)
+            Locked(name, version, (digest(file),)) for (name, version), file in zip(packages, wheels, strict=True)
         ]
         return replace(self.record, difference=tuple(locked))
 
@@ -65,7 +61,7 @@ def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Victim:
     return Victim(tmp_path, monkeypatch)
 
 
-def files_of(prepared: PreparedInterpreter) -> str:
+def files_of(prepared: Prepared) -> str:
     return "".join(file.read_text() for file in Path(prepared.python).parent.parent.rglob("*.py"))
 
 
@@ -113,17 +109,15 @@ def test_a_commit_of_a_repository_is_not_the_stores_to_choose(monkeypatch: pytes
         victim.record,
         wanted=("tinydep @ git+https://127.0.0.1:9/tinydep.git",),
         difference=(),
-        direct=(LocatedRequirement("tinydep", "1.0", "deadbeef"),),
+        direct=(Located("tinydep", "1.0", "deadbeef"),),
     )
     lines: list[str] = []
 
-    def asked(
-        *_: object, lines: tuple[str, ...] = (), into: list[str] = lines, **__: object
-    ) -> tuple[LockedPackage, ...]:
+    def asked(*_: object, lines: tuple[str, ...] = (), into: list[str] = lines, **__: object) -> tuple[Locked, ...]:
         into.extend(lines)
         raise SetupError("enough", "")
 
-    monkeypatch.setattr(resolve, "difference", asked)
+    monkeypatch.setattr(solve, "difference", asked)
     with pytest.raises(SetupError, match="enough"):
         victim.prepare("fresh", record)
     assert lines == ["tinydep @ git+https://127.0.0.1:9/tinydep.git"]

@@ -7,11 +7,10 @@ import json
 import pytest
 
 from benchmarks.machines import Machine
-from supervisor.cli.verbs import resume, start
+from supervisor.cli import resume, start
 from supervisor.core.errors import UsageError
-from supervisor.core.wire.messages import ScriptFailed
-from supervisor.environments.installers import port as installer_port
-from supervisor.environments.requirements import direct_references
+from supervisor.core.messages import ScriptFailed
+from supervisor.environments import direct, port
 from tests.trust.forged import RUN
 from tests.trust.test_commands import claimed
 
@@ -87,14 +86,14 @@ def test_a_mask_that_was_pasted_is_no_value(tmp_path, given):
     ],
 )
 def test_an_installers_reason_and_a_line_of_a_requirement_hold_no_credentials(tmp_path, address):
-    assert "S3CRET" not in installer_port.shorten(f"error: Failed to fetch: {address}")
-    assert "S3CRET" not in installer_port.InstallerFailed(f"fatal error: could not read {address}\nfailed").build_error
-    assert "S3CRET" not in direct_references.parse(f"tinydep @ {address}", tmp_path).shown
+    assert "S3CRET" not in port.shorten(f"error: Failed to fetch: {address}")
+    assert "S3CRET" not in port.InstallerFailed(f"fatal error: could not read {address}\nfailed").build_error
+    assert "S3CRET" not in direct.parse(f"tinydep @ {address}", tmp_path).shown
 
 
 def test_the_message_of_a_script_that_failed_is_kept_without_addresses_credentials():
-    from supervisor.trainer.process import script_end
+    from supervisor.trainer import ends
 
-    words = script_end.in_one_line("HTTP 401 for https://me:S3CRET@127.0.0.1/x?api_key=S3CRET")
+    words = ends.in_one_line("HTTP 401 for https://me:S3CRET@127.0.0.1/x?api_key=S3CRET")
     assert "S3CRET" not in words
     assert ScriptFailed("script", "E", words, "")

@@ -10,14 +10,14 @@ import stat
 import pytest
 
 from supervisor import cli
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core import commands as do
+from supervisor.core.claim import Rank
 from supervisor.core.errors import UserError
-from supervisor.core.escape import shown, shown_lines, shown_output
-from supervisor.core.session import commands as do
-from supervisor.engine.paths import SessionPaths
-from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.core.shown import shown, shown_lines, shown_output
+from supervisor.engine import staged
+from supervisor.engine.place import LocalPlace
 from supervisor.views import bottom, terminal, wrapping
-from supervisor.views.async_stream import Lines
+from supervisor.views.lines import Lines
 from supervisor.views.table import rows
 from tests.trust.forged import RUN, Forged
 
@@ -71,8 +71,8 @@ def test_the_lines_of_a_start_are_shown_too():
     out = io.StringIO()
     lines = Lines(out)
     for screen in (terminal.PlainScreen(lines), terminal.JsonScreen(lines), terminal.LiveScreen(lines, lambda: 80)):
-        screen.notify(do.Notify("info", HOSTILE, HOSTILE))
-        screen.trainer_output(HOSTILE.encode())
+        screen.say(do.Say("info", HOSTILE, HOSTILE))
+        screen.printed(HOSTILE.encode())
     lines.close()
     without_ours = out.getvalue().replace(bottom.CLEAR, "")
     for ours in (wrapping.CYAN, wrapping.DIM, wrapping.PLAIN):
@@ -112,7 +112,7 @@ def test_a_cell_of_a_table_is_one_line():
 
 def test_what_a_session_keeps_here_is_this_user_s_alone(tmp_path):
     root = tmp_path / "shared" / "training-supervisor"
-    place = SessionPaths(root, "0123456789abcdef", SessionId(1, "a"))
+    place = LocalPlace(root, "0123456789abcdef", Rank(1, "a"))
     os.umask(os.umask(0o022))
     place.make()
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
@@ -129,9 +129,9 @@ def test_what_another_user_has_staged_is_not_gone_on_from(tmp_path):
     for folder in (mine, theirs):
         folder.mkdir(parents=True)
     os.chown(theirs.parent.parent, 65534, 65534)
-    assert [each.id.step for each in staged_checkpoints.staged_on_this_machine(run)] == [10]
+    assert [each.id.step for each in staged.staged_on_this_machine(run)] == [10]
     (run / "e00000003-cc").symlink_to(theirs.parent.parent)
-    assert [each.id.step for each in staged_checkpoints.staged_on_this_machine(run)] == [10]
+    assert [each.id.step for each in staged.staged_on_this_machine(run)] == [10]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
@@ -140,4 +140,4 @@ def test_a_local_folder_of_another_user_is_refused(tmp_path):
     root.mkdir()
     os.chown(root, 65534, 65534)
     with pytest.raises(UserError, match="belongs to another user"):
-        SessionPaths(root, "0123456789abcdef", SessionId(1, "a")).make()
+        LocalPlace(root, "0123456789abcdef", Rank(1, "a")).make()

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.lives.ledger import Life, Line, allowed, read, reckon
 from benchmarks.lives.results import compared
 from benchmarks.lives.trace import LIFE_H_MAX, LIFE_H_MIN, lives_h
-from supervisor.core.policy import save_interval as interval_policy
+from supervisor.core import interval
 
 TRUTH = {step: f"loss {step}" for step in range(100)}
 
@@ -85,7 +85,7 @@ def test_a_torn_last_line_of_a_ledger_is_no_step(tmp_path):
 
 
 def test_the_formula_is_the_products_own_with_restarts():
-    found = interval_policy.optimal(0.5, 20.0, 10_000.0)
+    found = interval.best(0.5, 20.0, 10_000.0)
     share = allowed(found.every_s, 0.5, found.loss_s, 10_000.0, 100.0)
     assert share == pytest.approx(1 - found.cost - found.loss_s / 10_000 - 0.01)
     assert share == pytest.approx(0.978, abs=0.001)
@@ -98,7 +98,7 @@ def test_rows_are_compared_with_ours_and_an_unmeasured_one_with_nothing():
 
 def test_the_waits_that_a_life_is_divided_by_are_divided_for_the_session_and_for_the_proof(tmp_path):
     code = (
-        "import sys; from supervisor import composition as wiring; from supervisor.engine.upload.durability import confirmations_needed\n"
+        "import sys; from supervisor import wiring; from supervisor.engine.proof import times_needed\n"
         "before = wiring.open_store(f'relay:{sys.argv[1]}').traits\n"
         "from benchmarks.lives import lapse; lapse.hasten(10.0)\n"
         "after = wiring.open_store(f'relay:{sys.argv[1]}').traits\n"

@@ -46,7 +46,7 @@ class Environment:
 
     def doctor(self, path: tuple[Path, ...] = ()) -> list[str]:
         """Return what doctor says of supervisord."""
-        code = "from supervisor.cli.verbs.doctor import _namesake\nfor each in _namesake(): print(each.level, each.words, each.hint, sep='\\n')"
+        code = "from supervisor.cli.doctor import _namesake\nfor each in _namesake(): print(each.level, each.words, each.hint, sep='\\n')"
         return self.run("-c", code, path=path).stdout.splitlines()
 
 

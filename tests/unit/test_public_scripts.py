@@ -15,7 +15,7 @@ from benchmarks.public.rows import ROWS
 from benchmarks.public.table import page
 from benchmarks.public_scripts import WITNESS, seen
 
-RESUMED = "[supervisor] resuming from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
+RESUMED = "[supervisor] going on from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
 OPENED = (
     "[supervisor] the script opened 'ckpt.pt', which was put back, before its first step: its steps are counted on from "
     "there\n[supervisor] SUCCEEDED: The script finished at step 900 · safe: step 900"
@@ -85,5 +85,5 @@ def test_there_are_rows_enough_and_each_has_its_data():
 
 def test_the_page_names_the_rows_of_another_commit() -> None:
     rows = [Verdict(name, "as it is", at="b" if name == "vae" else "a") for name in ("mnist", "vae", "dcgan")]
-    assert "Commits: `a; vae at b`. " in page(rows, {}, [])
-    assert "Commits: `a`. " in page(rows[:1], {}, [])
+    assert ", at a; vae at b, " in page(rows, {}, [])
+    assert ", at a, " in page(rows[:1], {}, [])

@@ -1,14 +1,9 @@
-"""Provisioners create machines.
-
-- ``colab``: Colab by its command line
-- ``local``: folders on this computer
-- ``ssh``: any host by ssh
-"""
+"""Provisioners: who brings machines up. One file and one row here makes a new one; loaded when asked for."""
 
 from __future__ import annotations
 
 TABLE = {
-    "colab": "supervisor.fleet.provisioners.colab.provisioner:ColabProvisioner",
-    "ssh": "supervisor.fleet.provisioners.ssh.provisioner:SshProvisioner",
+    "colab": "supervisor.fleet.provisioners.colab:ColabProvisioner",
+    "ssh": "supervisor.fleet.provisioners.ssh:SshProvisioner",
     "local": "supervisor.fleet.provisioners.local:LocalProvisioner",
 }

@@ -1,8 +1,8 @@
-"""Machines on this computer, for tests: each is an empty folder with its own processes, home and Python.
+"""Machines on this computer: each is a blank folder with processes, a home and a Python of its own. For rehearsals and tests.
 
-They work like machines on a host reached by ssh, with the same program but without a connection. A machine's Python is
-a new environment that sees this one's packages, so nothing is fetched at the start. Its processes get only the
-variables that programs need to run and to install.
+They are kept as on a host that ssh reaches, and the same program does what is asked of them; only nobody is called for it.
+A machine's Python is a fresh environment that sees this one's packages, so that nothing is fetched to begin; its
+processes get none of this computer's variables but those that programs need to run and to install.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.fleet.provisioning import FleetTraits, MachineError
-from supervisor.fleet.provisioners.ssh import remote as far
-from supervisor.fleet.provisioners.ssh.client import PROGRAM, Patience, SshHost
-from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner
+from supervisor.core.provisioning import FleetTraits, MachineError
+from supervisor.fleet.provisioners import ssh_far as far
+from supervisor.fleet.provisioners.ssh import SshProvisioner
+from supervisor.fleet.provisioners.ssh_calls import PROGRAM, Patience, SshHost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +32,7 @@ GIVEN_BEGINNINGS = ("LC_", "SSL_", "PIP_", "UV_", "CUDA_", "NVIDIA_", "REQUESTS_
 
 
 class LocalProvisioner(SshProvisioner):
-    """``folder``: permanent records of this computer.
-
-    The machines lie in the folder named by SUPERVISOR_LOCAL_MACHINES.
-    """
+    """``folder``: what this computer remembers, kept; the machines lie in the folder that SUPERVISOR_LOCAL_MACHINES names."""
 
     name = "local"
 
@@ -44,12 +41,12 @@ class LocalProvisioner(SshProvisioner):
         self._folder = folder
         self._base = str(_base(environ))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.host: SshHost = LocalMachine(environ)
+        self.host: SshHost = Here(environ)
         self.traits = FleetTraits("this computer", poll_s=1.0, listings=2, listings_apart_s=0.5)
 
 
-class LocalMachine(SshHost):
-    """This computer in place of a host."""
+class Here(SshHost):
+    """This computer in a host's place."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.host, self.patience = HOST, Patience()
@@ -62,11 +59,11 @@ class LocalMachine(SshHost):
     def ask(
         self, request: Mapping[str, Any], body: bytes = b"", expected_bytes: int = 0
     ) -> tuple[dict[str, Any], bytes]:
-        """Answer a request; a separate process of the program receives files and starts agents."""
+        """Do what is asked; a file arrives, and an agent starts, through the program in a process of its own."""
         del expected_bytes
         words = dict(request) | {"mark": f"answer-{uuid.uuid4().hex}"}
         if words["verb"] == "make":
-            words["hardware"] = ""  # it is recorded and not searched for: this machine is for tests
+            words["hardware"] = ""  # it is written down, and nothing is looked for: this is a rehearsal
         base = Path(words["base"])
         try:
             if words["verb"] == "start":
@@ -75,13 +72,13 @@ class LocalMachine(SshHost):
             if words["verb"] == "put":
                 return self._run_program(words, body, None)
             return far.VERBS[words["verb"]](words, base)
-        except far.RemoteRefused as refused:
+        except far.Refused as refused:
             return {"kind": refused.kind, "words": str(refused)}, b""
         except OSError as error:
             return {"kind": "failed", "words": f"{error.strerror or error} ({error.filename or base})"}, b""
 
     def close(self) -> None:
-        """Do nothing: there is no connection."""
+        """There is no connection."""
 
     def _run_program(self, words: Mapping[str, Any], body: bytes, folder: Path | None) -> tuple[dict[str, Any], bytes]:
         python, environ = (Path(sys.executable), self._given) if folder is None else self._machines_own(folder)
@@ -99,7 +96,7 @@ class LocalMachine(SshHost):
         return answer, b""
 
     def _machines_own(self, folder: Path) -> tuple[Path, dict[str, str]]:
-        """Return a machine's Python and environment; its first start makes them."""
+        """Return a machine's Python and environment; they are made at its first start."""
         home, own = folder / "home", folder / "python"
         home.mkdir(mode=0o700, exist_ok=True)
         binaries = own / "bin"
@@ -119,7 +116,7 @@ def _base(environ: Mapping[str, str]) -> Path:
 
 
 def _make_python(own: Path) -> None:
-    """Make an environment that sees this one's packages; two parallel calls make one."""
+    """Make an environment that sees this one's packages; two that do it at once make one."""
     import site
     import venv
 
@@ -135,6 +132,6 @@ def _make_python(own: Path) -> None:
     try:
         beside.rename(own)
     except OSError:
-        shutil.rmtree(beside)  # another call was first: a folder with content is never replaced
+        shutil.rmtree(beside)  # another call was first: a folder with something in it is never replaced
         if not own.exists():
             raise

@@ -1,7 +1,4 @@
-"""transformers: a callback that each Trainer has from the start.
-
-It receives steps, logs and saves, and can request a save.
-"""
+"""transformers: a callback that each Trainer has from the start; it hears of steps, logs and saves, and can ask for one."""
 
 from __future__ import annotations
 
@@ -9,103 +6,103 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import TrainerNote
-from supervisor.trainer.hooks import auto_attach
-from supervisor.trainer.hooks.error_guard import guard_methods
-from supervisor.trainer.hooks.on_demand_save import OnDemandSave
-from supervisor.trainer.hooks.save_tracker import track_saves
-from supervisor.trainer.hooks.writer_functions import by_argument
+from supervisor.core.messages import Note
+from supervisor.trainer.hooks import attaching
+from supervisor.trainer.hooks.asked import Asked
+from supervisor.trainer.hooks.guard import guard_methods
+from supervisor.trainer.hooks.saves import tell_after
+from supervisor.trainer.hooks.writers import by_argument
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
+    from supervisor.trainer.hooks.unattached import Unattached
 
-SAVE = "_save_checkpoint"  # wrapped so that on_save reports the folder, and no file in it is reported
+SAVE = "_save_checkpoint"  # followed so that the folder is told as a whole, by on_save, and none of the files in it
 
 
-def install(trainer: ModuleType, script: UnmodifiedScript) -> None:
-    """Add the callback to those that every Trainer has."""
-    observer = _callback(trainer.TrainerCallback, _Training(script))
-    trainer.DEFAULT_CALLBACKS.append(observer)
+def install(trainer: ModuleType, script: Unattached) -> None:
+    """Put the callback among those that every Trainer has."""
+    heard = _callback(trainer.TrainerCallback, _Training(script))
+    trainer.DEFAULT_CALLBACKS.append(heard)
     if (save := getattr(trainer.Trainer, SAVE, None)) is not None:
-        setattr(trainer.Trainer, SAVE, _as_one_save(save, script))
-    track_saves(script, trainer.Trainer, "save_model", by_argument("output_dir"))
-    auto_attach.join_transformers(trainer, script)
+        setattr(trainer.Trainer, SAVE, _whole(save, script))
+    tell_after(script, trainer.Trainer, "save_model", by_argument("output_dir"))
+    attaching.into_transformers(trainer, script)
     for name in ("evaluate", "predict"):
         setattr(trainer.Trainer, name, _in_eval(getattr(trainer.Trainer, name), script))
 
 
 class _Training:
-    """The running Trainer's loop."""
+    """The Trainer's loop that runs."""
 
-    saves_on_request = True
+    saves_when_asked = True
 
-    def __init__(self, script: UnmodifiedScript) -> None:
+    def __init__(self, script: Unattached) -> None:
         self.script = script
-        self.request = OnDemandSave()
-        self._was_requested = False
+        self.asked = Asked()
+        self._requested = False
         self._epoch_first = 0
 
-    def on_epoch_start(self, state: Any) -> None:
-        """Note the first step: in an epoch without a batch, the Trainer itself stops."""
+    def epoch_began(self, state: Any) -> None:
+        """Note where it begins: in an epoch without a batch Trainer itself stops."""
         self._epoch_first = state.global_step
 
-    def on_train_end(self, state: Any, control: Any) -> None:
-        """Leave the loop; warn if it ended before its last step and no callback asked for it."""
+    def ended(self, state: Any, control: Any) -> None:
+        """``train`` is over; where it ended before its last step, and no callback asked for that, this is said."""
         step, total = state.global_step, state.max_steps
-        requested = control.should_training_stop and step > self._epoch_first
-        if step < total and not requested and not self.script.silent:
-            self.script.send(TrainerNote("warning", ended_short_message(step, total)))
-        self.script.on_loop_end()
+        asked = control.should_training_stop and step > self._epoch_first
+        if step < total and not asked and not self.script.silent:
+            self.script.say(Note("warning", stopped_short(step, total)))
+        self.script.loop_ended()
 
-    def on_train_begin(self, state: Any) -> None:
-        self.script.on_loop_start(self, state.global_step, state.max_steps if state.max_steps > 0 else None)
+    def began(self, state: Any) -> None:
+        self.script.loop_began(self, state.global_step, state.max_steps if state.max_steps > 0 else None)
 
-    def on_step(self, state: Any, control: Any) -> None:
+    def stepped(self, state: Any, control: Any) -> None:
         script = self.script
         script.epoch = state.epoch
-        script.on_step(state.global_step)
-        if (self.request.save or self.request.end) and not control.should_save:
-            control.should_save = self._was_requested = True
-        self.request.save = False
+        script.stepped(state.global_step)
+        if (self.asked.save or self.asked.end) and not control.should_save:
+            control.should_save = self._requested = True
+        self.asked.save = False
 
     def saved(self, folder: Path) -> None:
-        """Report the Trainer's complete checkpoint of this step."""
+        """The Trainer's checkpoint of this step is whole."""
         if not folder.is_dir():
             return
-        self.script.saves.add(folder)
-        self.request.on_saved(str(folder), requested=self._was_requested)
-        self._was_requested = False
-        if self.request.end:
-            self.script.stop()
+        self.script.saves.found(folder)
+        self.asked.done(str(folder), asked=self._requested)
+        self._requested = False
+        if self.asked.end:
+            self.script.stop_here()
 
-    def request_save(self) -> None:
-        """Save a checkpoint after this step."""
-        self.request.save = True
+    def save_soon(self) -> None:
+        """Have a checkpoint saved after this step."""
+        self.asked.save = True
 
-    def request_end(self, grace_s: float) -> bool:
-        """Save after this step, and end."""
-        self.request.end = grace_s > 0
-        return self.request.end
+    def end_soon(self, grace_s: float) -> bool:
+        """Have one saved after this step, and end."""
+        self.asked.end = grace_s > 0
+        return self.asked.end
 
 
 def _callback(base: Any, training: _Training) -> Any:
     """Return a callback class over the script's own ``TrainerCallback``: what it imports is what is used."""
     script = training.script
 
-    class TransformersObserver(base):
+    class Watching(base):
         """Sends on what the Trainer tells, unless the script speaks for itself."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            training.on_train_begin(state)
+            training.began(state)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            training.on_epoch_start(state)
+            training.epoch_began(state)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             if not script.silent:
-                training.on_step(state, control)
+                training.stepped(state, control)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
             script.values = {**script.values, **(logs or {})}
@@ -115,31 +112,31 @@ def _callback(base: Any, training: _Training) -> Any:
                 training.saved(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            training.on_train_end(state, control)
+            training.ended(state, control)
 
-    return guard_methods(script, TransformersObserver)
+    return guard_methods(script, Watching)
 
 
-def ended_short_message(step: int, total: int) -> str:
-    """Return the warning for a training that ended too early."""
+def stopped_short(step: int, total: int) -> str:
+    """Return the words for a training that came to its end too early."""
     return f"train() ended at step {step:,} of {total:,}, and no callback stopped it: the data ran out"
 
 
-def _as_one_save(save: Any, script: UnmodifiedScript) -> Any:
+def _whole(save: Any, script: Unattached) -> Any:
     @wraps(save)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def saves(*given: Any, **named: Any) -> Any:
         with script.saves.within():
-            result = save(*args, **kwargs)
-            script.saves.drop_pending()
+            result = save(*given, **named)
+            script.saves.forget_held()
         return result
 
-    return wrapper
+    return saves
 
 
-def _in_eval(evaluate: Any, script: UnmodifiedScript) -> Any:
+def _in_eval(evaluate: Any, script: Unattached) -> Any:
     @wraps(evaluate)
-    def evaluates(*args: Any, **kwargs: Any) -> Any:
+    def evaluates(*given: Any, **named: Any) -> Any:
         with script.within("eval"):
-            return evaluate(*args, **kwargs)
+            return evaluate(*given, **named)
 
     return evaluates

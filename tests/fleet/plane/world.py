@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from supervisor.fleet.provisioners.colab.provisioner import TRAITS, ColabProvisioner
+from supervisor.fleet.provisioners.colab import TRAITS, ColabProvisioner
 from tests.fleet.plane.gateway import Gateway
 from tests.fleet.plane.service import Service
 from tests.fleet.plane.vm_box import CONTENT

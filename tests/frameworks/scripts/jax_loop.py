@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 
 EPOCH, BATCH = 20, 4
 

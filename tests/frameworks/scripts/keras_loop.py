@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import supervisor
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.order import Order
 
 EPOCH, BATCH = 20, 4
 

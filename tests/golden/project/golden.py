@@ -7,8 +7,8 @@ import math
 from array import array
 
 import supervisor
+from supervisor.trainer import stillness
 from supervisor.trainer.order import Order
-from supervisor.trainer.save import frozen_tensors as stillness
 
 stillness.LEAF_BYTES_MIN = 1_000  # so that a small frozen part is shared, as a large one is
 

@@ -16,7 +16,7 @@ def _colab_drive(module):
     module.PAUSE_S = PAUSE_S
 
 
-MEANT = {"supervisor.stores.mounted.store": _mounted, "supervisor.platforms.colab_drive": _colab_drive}
+MEANT = {"supervisor.stores.mounted": _mounted, "supervisor.platforms.colab_drive": _colab_drive}
 
 
 class Hurry(importlib.abc.MetaPathFinder):

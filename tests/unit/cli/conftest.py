@@ -11,33 +11,20 @@ from typing import Any
 import pytest
 
 from supervisor.cli import main
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.clock import Instant
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.status import RunStatus
-from supervisor.core.wire.messages import Heartbeat
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.claim import Rank
+from supervisor.core.instant import Instant
+from supervisor.core.messages import Beat
+from supervisor.core.status import RunStatus
+from supervisor.engine import claims, identity, publication, runs
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import claims, runs
-from supervisor.engine.trainer_process import process_identity
-from supervisor.engine.upload import uploader
-from supervisor.engine.upload.fenced_store import FencedStore
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 DEAD = {"pid": 4_000_000, "since": "1"}
-
-
-class Unfenced(FencedStore):
-    """A store into which an earlier session may still write, to make the past of a run."""
-
-    def check_fence(self) -> None:
-        """Let every session write."""
-
-    def _require_owner(self) -> None:
-        pass
 
 
 @dataclass
@@ -46,33 +33,33 @@ class Left:
 
     root: Path
     store: FolderStore
-    run: RunPaths
+    run: RunPlace
 
-    def session(self, epoch: int, machine: dict[str, Any] | None = None, **claim: Any) -> SessionId:
-        rank = SessionId(epoch, f"{epoch:08x}")
+    def session(self, epoch: int, machine: dict[str, Any] | None = None, **claim: Any) -> Rank:
+        rank = Rank(epoch, f"{epoch:08x}")
         body = {"machine": machine or {}, "platform": "local", "arguments": [], **claim}
         claims.write_claim(self.store, self.run, rank, body)
         return rank
 
-    def journal(self, rank: SessionId, *values: Any, ago_s: float = 60.0) -> None:
+    def journal(self, rank: Rank, *values: Any, ago_s: float = 60.0) -> None:
         now = BootClock().now()
         then = Instant(now.mono_s - ago_s, now.wall_s - ago_s)
         journal = Journal(None, RunStatus(run=self.run.name))
-        for value in (ev.SessionStarted(), ev.ClaimWritten(rank), *values):
+        for value in (ev.Started(), ev.ClaimWritten(rank), *values):
             journal.record(then, value)
         for name, body in journal.take():
             self.store.create(f"{self.run.session(rank)}/{name}", body)
 
-    def trained(self, rank: SessionId, step: int, **announced: Any) -> None:
-        beat = ev.TrainerMessage(Heartbeat(step, "step", total_steps=100, step_s=0.5, metrics={"loss": 0.25}))
-        durable = ev.CheckpointDurable("", CheckpointId(rank.generation, step, rank.writer, 1), 10, 0.1, "fsync")
-        self.journal(rank, do.PublishState(**{"phase": "RUNNING", "state": "RUNNING", **announced}), beat, durable)
+    def trained(self, rank: Rank, step: int, **announced: Any) -> None:
+        beat = ev.TrainerSaid(Beat(step, "step", total_steps=100, step_s=0.5, metrics={"loss": 0.25}))
+        durable = ev.Durable("", CheckpointId(rank.epoch, step, rank.writer, 1), 10, 0.1, "fsync")
+        self.journal(rank, do.Announce(**{"phase": "RUNNING", "state": "RUNNING", **announced}), beat, durable)
 
-    def end(self, rank: SessionId, reason: str, exit_code: int = 0, words: str = "so it ended") -> None:
+    def end(self, rank: Rank, reason: str, exit_code: int = 0, words: str = "so it ended") -> None:
         body = {"reason": reason, "exit_code": exit_code, "words": words, "step": None}
         claims.write_end(self.store, self.run, rank, reason, body)
 
-    def checkpoint(self, rank: SessionId, step: int, content: bytes = b"weights") -> CheckpointId:
+    def checkpoint(self, rank: Rank, step: int, content: bytes = b"weights") -> CheckpointId:
         """Publish a checkpoint with rows of the log for the ten steps before it."""
         folder = self.root / "staging" / f"step-{step:09d}-1"
         folder.mkdir(parents=True)
@@ -86,15 +73,15 @@ class Left:
         ]
         said = {"format": "training-supervisor-checkpoint", "version": 1, "step": step, "files": files}
         (folder / "checkpoint.json").write_text(json.dumps(said))
-        id_ = CheckpointId(rank.generation, step, rank.writer, 1)
+        id_ = CheckpointId(rank.epoch, step, rank.writer, 1)
         log = (step - 10, rows)
-        order = uploader.UploadRequest(folder, id_, None, log)
-        fenced = Unfenced(self.store, self.run, rank)
-        uploader.write_manifest(fenced, self.run, uploader.write_files(fenced, self.run, order))
+        order = publication.Order(folder, id_, None, log)
+        manifest = publication.submit(self.store, self.run, rank, order, lambda: None)
+        publication.seal(self.store, self.run, manifest, lambda: None)
         return id_
 
     def file(self, id_: CheckpointId, name: str) -> Path:
-        return Path(self.store.root) / self.run.step(SessionId(id_.generation, id_.writer), id_.step) / name
+        return Path(self.store.root) / self.run.step(Rank(id_.epoch, id_.writer), id_.step) / name
 
 
 @pytest.fixture
@@ -114,7 +101,7 @@ def make(root: Path):
     def made(name: str = "plates", script_name: str = "train.py") -> Left:
         script = root / script_name
         script.write_text("print('trained')\n")
-        store, run = FolderStore(str(root / "runs")), RunPaths(name)
+        store, run = FolderStore(str(root / "runs")), RunPlace(name)
         runs.enter(store, run, script, ["--steps", "100"], {"save_every": "auto", "keep_last": 2})
         return Left(root, store, run)
 
@@ -152,4 +139,4 @@ def told(capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture
 def mine() -> dict[str, Any]:
-    return process_identity.mine()
+    return identity.mine()

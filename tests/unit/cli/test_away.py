@@ -10,13 +10,12 @@ import threading
 import pytest
 
 from benchmarks.machines import until
-from supervisor import composition
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.clock import Instant
-from supervisor.core.session.status import RunStatus, to_json
-from supervisor.engine.paths import SessionPaths
-from supervisor.engine.run_catalog import local_sessions
-from supervisor.engine.trainer_process import process_identity
+from supervisor import wiring
+from supervisor.core.claim import Rank
+from supervisor.core.instant import Instant
+from supervisor.core.status import RunStatus, to_json
+from supervisor.engine import here, identity
+from supervisor.engine.place import LocalPlace
 from tests.unit.cli.away import Drive
 
 HEARD = object()  # as long as it takes until the first signal was heard
@@ -40,7 +39,7 @@ time.sleep(600)
 def away(left, monkeypatch):
     """The run's store hangs."""
     made = Drive(left.store.root, fails="hung")
-    monkeypatch.setattr(composition, "open_store", lambda *_, **__: made)
+    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: made)
     left.away = made
     return left
 
@@ -51,14 +50,14 @@ def living(away, root):
     started = []
 
     def begin(ends_at=1, store=None, name="plates", **live):
-        local = SessionPaths(root / "local/training-supervisor", f"id-{name}", SessionId(3, "00000003"))
+        local = LocalPlace(root / "local/training-supervisor", f"id-{name}", Rank(3, "00000003"))
         local.session.mkdir(parents=True)
         process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISOR, str(root / "signals"), str(ends_at)], stdout=subprocess.PIPE, text=True
         )
         started.append(process)
         assert process.stdout.readline() == "ready\n"
-        noted = {"pid": process.pid, "since": process_identity.started(process.pid)}
+        noted = {"pid": process.pid, "since": identity.started(process.pid)}
         (local.session / "supervisor.json").write_text(json.dumps(noted))
         now = Instant(100.0, 1_795_000_000.0)
         status = RunStatus(
@@ -155,15 +154,15 @@ def test_stop_tells_the_session_here_directly(said, living, root):
     code, words = said("stop", "plates")
     assert code == 0, words
     assert "telling its session on this machine directly" in words
-    assert "plates: signalled session 3 to save and end" in words
+    assert "plates: told session 3 to save and end" in words
     assert "plates: session 3 ended" in words
     assert signals(root) == [signal.SIGTERM]
 
 
 def test_stop_now_says_it_twice(said, living, root, monkeypatch):
-    from supervisor.cli.verbs import stop
+    from supervisor.cli import stop
 
-    monkeypatch.setattr(stop, "SECOND_SIGNAL_AFTER_S", HEARD)
+    monkeypatch.setattr(stop, "TWICE_AFTER_S", HEARD)
     monkeypatch.setattr(stop, "Event", lambda: Pause(lambda seconds: seconds is HEARD and until(lambda: signals(root))))
     living(ends_at=2)
     assert said("stop", "plates", "--now")[0] == 0
@@ -171,9 +170,9 @@ def test_stop_now_says_it_twice(said, living, root, monkeypatch):
 
 
 def test_a_session_that_is_stopping_already_is_not_hurried(said, living, root, monkeypatch):
-    from supervisor.cli.verbs import stop
+    from supervisor.cli import stop
 
-    monkeypatch.setattr(stop, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(stop, "PATIENCE_S", 0.0)
     living(state="CANCELLING")
     code, words = said("stop", "plates")
     assert code == 1
@@ -192,7 +191,7 @@ def test_logs_print_what_the_session_here_has_on_its_disk(said, living):
 
 
 def test_following_goes_on_until_the_session_here_ends(said, living, monkeypatch):
-    from supervisor.cli.verbs import logs
+    from supervisor.cli import logs
 
     local = living()
     (local.session / "output-0001.log").write_bytes(b"first\n")
@@ -223,7 +222,7 @@ def test_a_place_that_the_platform_refuses_is_away_too(said, living, monkeypatch
     def refuse(*_, **__):
         raise UserError("it is on Google Drive, and Drive is not mounted here", "run this cell")
 
-    monkeypatch.setattr(composition, "open_store", refuse)
+    monkeypatch.setattr(wiring, "open_store", refuse)
     assert said("status", "plates")[0] == 4
     living()
     code, words = said("status", "plates")
@@ -232,4 +231,4 @@ def test_a_place_that_the_platform_refuses_is_away_too(said, living, monkeypatch
 
 
 def test_a_machine_on_which_nothing_ever_ran_has_no_session(root):
-    assert not list(local_sessions.alive_sessions(root / "nowhere"))
+    assert not list(here.living(root / "nowhere"))

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import supervisor
-from supervisor.cli import invocation
-from supervisor.core import shell_commands
+from supervisor.cli import calling
+from supervisor.core import program
 
 CLONE = Path(supervisor.__file__).resolve().parents[1]
 FOLDER = str(CLONE / "supervisor")
 
 
 def called(*original: str, argv0: str = "", told: str = "", which: str | None = "/usr/bin/python3") -> str:
-    return invocation.read(original, argv0, {shell_commands.ENVIRONMENT: told} if told else {}, lambda _name: which)
+    return calling.read(original, argv0, {program.ENVIRONMENT: told} if told else {}, lambda _name: which)
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,22 @@ NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_character
 
 @given(NAMES, NAMES)
 def test_a_shell_reads_names_and_stores_as_they_are(run: str, store: str) -> None:
-    words = shlex.split(shell_commands.command_of_run("logs", run, "-f", option=shell_commands.store_option(store)))
+    words = shlex.split(program.command_of_run("logs", run, "-f", option=program.store_option(store)))
     assert words[:4] == ["python3", "-m", "supervisor", "logs"]
     assert words[4] == (f"--name={run}" if run.startswith("-") else run)
     assert words[5:] == ["-f", *([f"--store={store}"] if store.startswith("-") else ["--store", store])]
 
 
 def test_the_store_is_named_before_the_scripts_own_arguments() -> None:
-    said = shell_commands.command("start", "my x.py", "--", "--epochs", "2", option=" --store s")
+    said = program.command("start", "my x.py", "--", "--epochs", "2", option=" --store s")
     assert said == "python3 -m supervisor start 'my x.py' --store s -- --epochs 2"
 
 
 @pytest.fixture
 def about():
-    shell_commands.set_about("my run", " --store 'My Drive'")
+    program.set_about("my run", " --store 'My Drive'")
     yield
-    shell_commands.set_called_as(shell_commands.DEFAULT)
+    program.set_called_as(program.DEFAULT)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def about():
     ],
 )
 def test_short_commands_in_backquotes_become_whole_ones(about: None, short: str, whole: str) -> None:
-    assert shell_commands.expanded(short) == whole
+    assert program.expanded(short) == whole

@@ -6,9 +6,9 @@ from functools import partialmethod
 
 import pytest
 
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.session import events as ev
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.stores.folder import FolderStore
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def four(left):
     """Four checkpoints of one session that has ended; its journal calls all but the last DURABLE."""
     rank = left.session(1, options={"keep_last": 2})
     ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in (10, 20, 30, 40)]
-    left.journal(rank, *(ev.CheckpointDurable("", id_, 10, 0.1, "fsync") for id_ in ids[:3]))
+    left.journal(rank, *(ev.Durable("", id_, 10, 0.1, "fsync") for id_ in ids[:3]))
     left.end(rank, "stopped", 143)
     left.ids = ids
     return left
@@ -99,7 +99,7 @@ def test_the_export_of_the_latest_walks_back_and_says_so(said, four, root):
     damage(four, four.ids[3])
     code, words = said("checkpoints", "export", "latest", "out")
     assert code == 0
-    assert "skipped: step 40 of session 1: damaged" in words
+    assert "passed over: step 40 of session 1: damaged" in words
     assert (root / "out/state.json").read_bytes() == b"weights 30"
 
 
@@ -161,15 +161,15 @@ def test_the_list_reads_each_file_of_a_run_of_many_machines_once_or_twice(said, 
     for epoch in range(1, sessions + 1):
         rank = left.session(epoch)
         id_ = left.checkpoint(rank, 10 * epoch)
-        left.journal(rank, ev.CheckpointWritten("", id_, 10), ev.CheckpointDurable("", id_, 10, 0.1, "fsync"))
+        left.journal(rank, ev.Submitted("", id_, 10), ev.Durable("", id_, 10, 0.1, "fsync"))
         left.end(rank, "handed-over", 42)
     calls = Counter()
     for name in ("read", "list"):
         right = getattr(FolderStore, name)
         monkeypatch.setattr(FolderStore, name, partialmethod(_counted, right, calls, name))
     ranks = []
-    right_rank = CheckpointId.session_id.fget
-    monkeypatch.setattr(CheckpointId, "session_id", property(lambda id_: (ranks.append(id_), right_rank(id_))[1]))
+    right_rank = CheckpointId.rank.fget
+    monkeypatch.setattr(CheckpointId, "rank", property(lambda id_: (ranks.append(id_), right_rank(id_))[1]))
     code, words = said("checkpoints", "--json")
     assert code == 0
     assert [row["state"] for row in json.loads(words)] == ["DURABLE"] * sessions

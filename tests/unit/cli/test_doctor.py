@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from supervisor import composition
+from supervisor import wiring
 from supervisor.core.errors import UserError
+from supervisor.engine import accelerators, checkup, probing
 from supervisor.engine.clock import BootClock
-from supervisor.engine.host import accelerators, checkup, store_latency
 from tests.unit.cli.away import Drive
 
 
@@ -68,9 +68,9 @@ def test_each_finding_is_a_line_and_the_last_says_what_comes_next(said, root):
 @pytest.fixture
 def drive(root, monkeypatch):
     made = Drive(str(root / "runs"))
-    monkeypatch.setattr(composition, "open_store", lambda *_, **__: made)
+    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: made)
     monkeypatch.setattr(checkup, "PROOF_WAIT_S", 0.05)
-    monkeypatch.setattr(store_latency, "POLL_EVERY_S", 0.01)
+    monkeypatch.setattr(probing, "LOOK_EVERY_S", 0.01)
     return made
 
 
@@ -84,7 +84,7 @@ def test_a_drive_is_measured_and_what_that_means_for_saving_is_said(said, drive,
     drive.refuses = 2
     code, found = findings(said)
     assert code == 0
-    assert found["store"]["words"].endswith("(Drive) writes, reads and removes files")
+    assert found["store"]["words"].endswith("(Drive) takes files, gives them back and removes them")
     assert "Drive itself says, twice, that each of its files is uploaded" in found["evidence"]["words"]
     assert found["store speed"]["words"].startswith("8 MB are written in ")
     assert " and safe after " in found["store speed"]["words"]
@@ -118,8 +118,8 @@ def test_a_mount_that_gives_no_proof_is_said_to_be_one(said, drive):
 def test_a_drive_that_does_not_answer_is_a_problem_said_after_one_look(said, drive, kind):
     drive.fails = kind
     looks = []
-    see = drive._require_same_root
-    drive._require_same_root = lambda: (looks.append(1), see())
+    see = drive._see_root
+    drive._see_root = lambda: (looks.append(1), see())
     code, found = findings(said)
     assert code == 4
     assert found["store"]["level"] == "problem"
@@ -135,14 +135,14 @@ def test_a_full_drive_is_a_problem_and_an_unknown_quota_is_said(said, drive):
     assert code == 4
     assert "drive.google.com/settings/storage" in found["store space"]["hint"]
     drive.free = None
-    assert findings(said)[1]["store space"]["words"] == "the free space is unknown"
+    assert findings(said)[1]["store space"]["words"] == "nobody here knows how much is free"
 
 
 def test_a_place_that_the_platform_refuses_is_a_finding_among_the_others(said, root, monkeypatch):
     def refuse(*_, **__):
         raise UserError("it is on Google Drive, and Drive is not mounted here", "run this cell")
 
-    monkeypatch.setattr(composition, "open_store", refuse)
+    monkeypatch.setattr(wiring, "open_store", refuse)
     code, found = findings(said)
     assert code == 4
     assert found["store"]["hint"] == "run this cell"
@@ -150,10 +150,10 @@ def test_a_place_that_the_platform_refuses_is_a_finding_among_the_others(said, r
 
 
 def test_how_long_a_checkpoint_takes_is_what_each_file_takes_and_what_its_bytes_add():
-    small, large = store_latency.Probe(0, 0.0, 2.0, "drivefs"), store_latency.Probe(8_000_000, 0.5, 4.0, "drivefs")
-    assert store_latency.Measurement(small, large, 0.0).upload_s(80e6) == 20.0 + 2 * 2.0
-    assert store_latency.Measurement(small, large, 5.0).upload_s(80e6) == 20.0 + 2 * (2.0 + 2 * 5.0)
-    assert store_latency.Measurement(small).upload_s(80e6) is None
+    small, large = probing.Probe(0, 0.0, 2.0, "drivefs"), probing.Probe(8_000_000, 0.5, 4.0, "drivefs")
+    assert probing.Measurement(small, large, 0.0).upload_s(80e6) == 20.0 + 2 * 2.0
+    assert probing.Measurement(small, large, 5.0).upload_s(80e6) == 20.0 + 2 * (2.0 + 2 * 5.0)
+    assert probing.Measurement(small).upload_s(80e6) is None
 
 
 def test_the_platform_its_life_and_its_notice_are_told(said, root, monkeypatch):
@@ -167,19 +167,19 @@ def test_the_platform_its_life_and_its_notice_are_told(said, root, monkeypatch):
 
 def test_without_a_known_end_that_is_said(said, root):
     _, found = findings(said)
-    assert found["lifetime"]["words"] == "no limit is known; --time-limit TIME sets one"
+    assert found["lifetime"]["words"] == "no limit is known; --budget TIME sets one"
 
 
 def test_a_driver_that_hangs_does_not_hang_the_doctor(said, root, monkeypatch):
-    monkeypatch.setattr(accelerators, "detect_within", lambda *_: None)
+    monkeypatch.setattr(accelerators, "seen_within", lambda *_: None)
     _, found = findings(said)
     assert found["accelerator"]["level"] == "warning"
     assert "does not answer" in found["accelerator"]["words"]
 
 
 def test_an_accelerator_is_told_with_its_memory(said, root, monkeypatch):
-    card = accelerators.Accelerator("Tesla T4", 15 * 2**30)
-    monkeypatch.setattr(accelerators, "detect_within", lambda *_: accelerators.DetectedAccelerators((card,), "550"))
+    card = accelerators.Card("Tesla T4", 15 * 2**30)
+    monkeypatch.setattr(accelerators, "seen_within", lambda *_: accelerators.Seen((card,), "550"))
     _, found = findings(said)
     assert found["accelerator"]["level"] == "ok"
     assert found["accelerator"]["words"].startswith("1 x Tesla T4, 15 GB")

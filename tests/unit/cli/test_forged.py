@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.session import events as ev
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.core import checkpoint as cp
+from supervisor.core import events as ev
+from supervisor.engine import checkpoints
+from supervisor.engine.place import RunPlace
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def two(left):
     """Two checkpoints of one session that has ended; the newer one is for a test to forge."""
     rank = left.session(1, options={"keep_last": 2})
     left.ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in (10, 20)]
-    left.journal(rank, *(ev.CheckpointDurable("", id_, 10, 0.1, "fsync") for id_ in left.ids))
+    left.journal(rank, *(ev.Durable("", id_, 10, 0.1, "fsync") for id_ in left.ids))
     left.end(rank, "stopped", 143)
     return left
 
@@ -58,7 +58,7 @@ def test_a_name_that_leads_out_is_damage_and_nothing_is_written_there(said, two,
     assert "step 20 of session 1: damaged: its manifest is damaged" in words
     code, words = said("checkpoints", "export", "latest", "out")
     assert code == 0, words
-    assert "skipped: step 20" in words
+    assert "passed over: step 20" in words
     after = everything(root)
     assert {path: after[path] for path in before} == before
     assert {path.relative_to(root).parts[0] for path in after.keys() - before.keys()} == {"out"}
@@ -73,7 +73,7 @@ def test_a_name_of_another_type_is_damage_for_every_verb_and_a_start_walks_back(
         assert code == (1 if verb == "verify" else 0)
     code, words = said("checkpoints", "export", "latest", "out")
     assert (code, (root / "out/state.json").read_bytes()) == (0, b"weights 10")
-    brought = checkpoint_fetch.fetch_newest_valid(two.store, RunPaths("plates"), [], root / "brought")
+    brought = checkpoints.newest_whole(two.store, RunPlace("plates"), [], root / "brought")
     assert isinstance(brought.answer, cp.ResumeFrom)
     assert (brought.answer.found.id, [each.id for each in brought.answer.skipped]) == (two.ids[0], [two.ids[1]])
 
@@ -133,7 +133,7 @@ def _replace(left, name, new, body):
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"at": "x"}', b'{"at": [1], "evidence": 7}', b"\xff", b"[" * 200_000])
 def test_a_receipt_of_anything_else_still_proves_what_its_name_says(said, two, body):
     id_ = two.ids[-1]
-    path = two.root / "runs/plates" / f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-00.json"
+    path = two.root / "runs/plates" / f"verified-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}-00.json"
     path.write_bytes(body)
     for words in (["checkpoints"], ["checkpoints", "--json"], ["status"], ["list"]):
         assert said(*words)[0] == 0, words
@@ -145,13 +145,13 @@ def test_a_receipt_of_anything_else_still_proves_what_its_name_says(said, two, b
     ids=str,
 )
 def test_a_carried_history_of_other_types_is_read_past(two, changes):
-    from supervisor.core.checkpoint.session_id import SessionId
-    from supervisor.engine.run_catalog import history
+    from supervisor.core.claim import Rank
+    from supervisor.engine import history
 
     good = {"lives_s": [1.0], "reclaimed_s": [], "lost": 1, "lost_in_a_row": 0, "longest_s": {}, "reclaimed_on": {}}
-    two.store.create(f"plates/{two.ids[0].session_id}/history.json", json.dumps({**good, **changes}).encode())
-    told = history.read(two.store, two.run, SessionId(2, "b"), lambda _: None, "local")
-    assert "session 1" in told.summary
+    two.store.create(f"plates/{two.ids[0].rank}/history.json", json.dumps({**good, **changes}).encode())
+    told = history.read(two.store, two.run, Rank(2, "b"), lambda _: None, "local")
+    assert "session 1" in told.words
 
 
 def test_a_pipe_in_the_place_of_a_file_keeps_no_verb_waiting(said, two):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import TABLE, help_text, main
-from supervisor.cli.verbs import checkpoints
+from supervisor.cli import TABLE, checkpoints, helping, main
 from supervisor.views import wrapping
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +40,7 @@ def test_each_verb_shows_examples_and_exit_codes(shown, verb: str) -> None:
 @pytest.mark.parametrize("verb", ["start", "launch"])
 def test_long_lists_of_options_are_in_groups(shown, verb: str) -> None:
     text = shown(verb)
-    for group in ("the run:", "saving and this machine:", "failures and loss anomalies:", "unmodified scripts:"):
+    for group in ("the run:", "saving and this machine:", "failures, and losses that go wrong:", "scripts that nobody"):
         assert f"\n{group}" in text
 
 
@@ -91,4 +90,4 @@ def test_every_code_that_is_listed_is_in_the_table_of_the_readme() -> None:
     known = {
         int(code) for row in table.splitlines() for code in re.findall(r"\d+", row.split("|")[1] if "|" in row else "")
     }
-    assert {code for codes in help_text.CODES.values() for code in codes} <= known
+    assert {code for codes in helping.CODES.values() for code in codes} <= known

@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.run_catalog import checkpoint_admin
-from supervisor.engine.upload import prune as pruning
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core import checkpoint as cp
+from supervisor.core.claim import Rank
+from supervisor.engine import catalogue, checkpoints, retaining
+from supervisor.stores.folder import FolderStore
 from tests.faults.world import RUN, before
 
 KINDS = {
@@ -37,8 +35,8 @@ def long(tmp_path):
     turn.begin()
     for _ in range(4):
         turn.publish(turn.stage())
-    turn.storing.prune()
-    assert len(checkpoint_fetch.find(world.store(), RUN)) == 2
+    turn.storing.retain()
+    assert len(checkpoints.find(world.store(), RUN)) == 2
     world.rank = turn.storing.rank
     return world
 
@@ -59,14 +57,14 @@ def test_any_damage_of_any_piece_is_said_with_the_steps_it_has(long, harm, which
     path = pieces(long)[which]
     first, end = steps_of(path)
     harm(path)
-    found = checkpoint_admin.step_log(long.store(), RUN)
+    found = catalogue.step_log(long.store(), RUN)
     assert [(gap.from_step, gap.to_step) for gap in found.gaps] == [(first, end)]
-    newest = max(checkpoint_fetch.find(long.store(), RUN), key=lambda each: each.id).id.step
+    newest = max(checkpoints.find(long.store(), RUN), key=lambda each: each.id).id.step
     assert [row["step"] for row in found.rows] == [step for step in range(newest) if not first <= step < end]
 
 
 def test_a_log_that_is_whole_has_no_gaps(long):
-    found = checkpoint_admin.step_log(long.store(), RUN)
+    found = catalogue.step_log(long.store(), RUN)
     assert not found.gaps
     assert [row["step"] for row in found.rows] == list(range(len(found.rows)))
 
@@ -76,7 +74,7 @@ def test_a_piece_that_nobody_published_and_was_written_anew_does_not_matter(long
     first, end = steps_of(newest)
     number = int(newest.name.split("-")[1])
     newest.rename(newest.with_name(f"log-{number + 1:06d}-{first:09d}-{end:09d}.jsonl"))
-    assert [(gap.from_step, gap.to_step) for gap in checkpoint_admin.step_log(long.store(), RUN).gaps] == []
+    assert [(gap.from_step, gap.to_step) for gap in catalogue.step_log(long.store(), RUN).gaps] == []
 
 
 def test_the_digests_are_carried_on_by_the_next_machine_and_by_one_that_adopts_a_staged_checkpoint(long):
@@ -88,7 +86,7 @@ def test_the_digests_are_carried_on_by_the_next_machine_and_by_one_that_adopts_a
     ready = last.begin()
     assert ready.adopted
     last.publish(last.stage())
-    newest = checkpoint_fetch.manifests_of_log(long.store(), RUN)[0]
+    newest = checkpoints.naming_the_log(long.store(), RUN)[0]
     assert sorted(newest.pieces) == sorted({path.parent.name for path in pieces(long)})
     assert sum(len(text.split()) for text in newest.pieces.values()) == len(pieces(long))
 
@@ -97,7 +95,7 @@ def test_a_session_that_begins_at_step_0_carries_no_digest_of_others(long):
     afresh = long.turn("third")
     afresh.begin(afresh=True)
     afresh.publish(afresh.stage())
-    assert list(checkpoint_fetch.manifests_of_log(long.store(), RUN)[0].pieces) == [str(afresh.storing.rank)]
+    assert list(checkpoints.naming_the_log(long.store(), RUN)[0].pieces) == [str(afresh.storing.rank)]
 
 
 def test_a_session_whose_folder_has_no_piece_any_more_is_missed(long):
@@ -105,7 +103,7 @@ def test_a_session_whose_folder_has_no_piece_any_more_is_missed(long):
     spans = [steps_of(path) for path in first.glob("log-*")]
     for path in first.glob("log-*"):
         path.unlink()
-    found = checkpoint_admin.step_log(long.store(), RUN)
+    found = catalogue.step_log(long.store(), RUN)
     assert sorted((gap.from_step, gap.to_step) for gap in found.gaps) == sorted(spans)
 
 
@@ -133,12 +131,8 @@ def log_of(left, rank, number):
 def test_every_verb_says_it_and_export_gives_the_state(said, left, root, harm, named):
     rank, ids = old(left, (10, 20, 30, 40))
     if not named:
-        pruning.prune(
-            left.store,
-            left.run,
-            pruning.retention.RetentionPolicy(2),
-            pruning.DurabilityIndex(durable=set(ids)),
-            SessionId(2, "b"),
+        retaining.retain(
+            left.store, left.run, retaining.retention.Policy(2), retaining.Knowledge(durable=set(ids)), Rank(2, "b")
         )
     path = log_of(left, rank, 2)
     KINDS[harm](path)
@@ -169,7 +163,7 @@ def several(left, *spans):
 
 def test_an_old_log_of_many_sessions_has_no_gaps(left):
     several(left, (0, 10), (10, 20), (20, 30), (25, 40))
-    found = checkpoint_admin.step_log(left.store, left.run)
+    found = catalogue.step_log(left.store, left.run)
     assert not found.gaps
     assert [row["step"] for row in found.rows] == list(range(40))
 
@@ -177,8 +171,8 @@ def test_an_old_log_of_many_sessions_has_no_gaps(left):
 @pytest.mark.parametrize("gone", [1, 2, 3])
 def test_an_old_log_without_one_of_its_pieces_has_the_gap_that_shows(left, gone):
     several(left, (0, 10), (10, 20), (20, 30), (30, 40))
-    log_of(left, SessionId(gone, f"{gone:08x}"), 1).unlink()
-    [gap] = checkpoint_admin.step_log(left.store, left.run).gaps
+    log_of(left, Rank(gone, f"{gone:08x}"), 1).unlink()
+    [gap] = catalogue.step_log(left.store, left.run).gaps
     assert (gap.from_step, gap.to_step) == (10 * gone - 10, 10 * gone)
     assert (
         str(gap)
@@ -193,7 +187,7 @@ def test_a_log_with_rows_at_some_steps_only_is_not_said_to_have_gaps(left):
     for number, step in ((1, 10), (2, 40)):
         body = json.dumps({"step": step - 5, "loss": 1.0}).encode() + b"\n"
         store.create(f"{left.run.session(rank)}/log-{number:06d}-{step - 10:09d}-{step:09d}.jsonl", body)
-    assert not checkpoint_admin.step_log(left.store, left.run).gaps
+    assert not catalogue.step_log(left.store, left.run).gaps
 
 
 def test_a_manifest_without_what_is_told_of_the_log_keeps_its_bytes():

@@ -2,7 +2,7 @@
 
 import json
 
-from supervisor.engine.run_catalog.log_reader import TrainerLog
+from supervisor.engine.printed import Printed
 
 
 def put(left, rank, name, text):
@@ -43,7 +43,7 @@ def test_what_was_given_out_is_not_given_out_again_when_the_local_file_goes(left
     root.mkdir(parents=True)
     rank = left.session(1, local=str(root))
     (root / "output-0001.log").write_text("a\nb")
-    printed = TrainerLog(left.store, left.run)
+    printed = Printed(left.store, left.run)
     assert [text for _, text in printed.new_here(rank)] == [b"a\nb"]
     assert list(printed.new()) == []
     (root / "output-0001.log").unlink()

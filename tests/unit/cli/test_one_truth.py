@@ -7,14 +7,13 @@ import re
 
 import pytest
 
-from supervisor.core.clock import Instant
-from supervisor.core.session import events as ev
-from supervisor.core.session.status import RunStatus, to_json
-from supervisor.core.wire.messages import CheckpointStaged
+from supervisor.core import events as ev
+from supervisor.core.instant import Instant
+from supervisor.core.messages import Staged
+from supervisor.core.status import RunStatus, to_json
+from supervisor.engine import checkpoints, claims, receipts
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.run_catalog import claims, verification_records
 from tests.unit.cli.conftest import DEAD
 
 ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", "host": "another"}
@@ -33,7 +32,7 @@ class Killed:
         self.journal = Journal(None, RunStatus(run=left.run.name))
         self.journal.open_spool(self.folder / "journal.jsonl")
         self.ids = {}
-        self.record(ev.SessionStarted(), ev.ClaimWritten(self.rank))
+        self.record(ev.Started(), ev.ClaimWritten(self.rank))
 
     def record(self, *values):
         now = BootClock().now()
@@ -44,14 +43,12 @@ class Killed:
         for each in MOMENTS[: MOMENTS.index(moment) + 1]:
             what, step = each.split()
             if what == "staged":
-                self.record(
-                    ev.TrainerMessage(CheckpointStaged(int(step), f"/s/step-{int(step):09d}-1", 10, "due", 0.1, 0.1))
-                )
+                self.record(ev.TrainerSaid(Staged(int(step), f"/s/step-{int(step):09d}-1", 10, "due", 0.1, 0.1)))
             elif what == "written":
                 self.ids[step] = self.left.checkpoint(self.rank, int(step))
-                self.record(ev.CheckpointWritten("/s", self.ids[step], 10))
+                self.record(ev.Submitted("/s", self.ids[step], 10))
             else:
-                self.record(ev.CheckpointDurable("/s", self.ids[step], 10, 0.1, "fsync"))
+                self.record(ev.Durable("/s", self.ids[step], 10, 0.1, "fsync"))
             if each == piece_after:
                 for name, body in self.journal.take():
                     self.left.store.create(f"{self.left.run.session(self.rank)}/{name}", body)
@@ -61,7 +58,7 @@ class Killed:
 
     def end(self, step):
         id_ = self.ids[step]
-        plain = {"epoch": id_.generation, "step": id_.step, "writer": id_.writer, "seq": id_.seq}
+        plain = {"epoch": id_.epoch, "step": id_.step, "writer": id_.writer, "seq": id_.seq}
         body = {
             "reason": "stopped",
             "exit_code": 130,
@@ -120,7 +117,7 @@ def test_verify_proves_it_for_good_on_every_screen(said, left, mine, where):
     assert said("checkpoints", "verify")[0] == 0
     assert safe_by(said) == 20
     assert "not safe" not in said("checkpoints")[1]
-    assert killed.ids["20"] in verification_records.recorded(left.store, left.run)
+    assert killed.ids["20"] in receipts.receipts(left.store, left.run)
     assert "no record" not in said("status")[1]
 
 
@@ -129,4 +126,4 @@ def test_a_damaged_one_is_not_proved_by_verify(said, left):
     killed.left.file(killed.ids["20"], "state.json").write_bytes(b"changed")
     said("checkpoints", "verify")
     assert safe_by(said) == 10
-    assert len(checkpoint_fetch.find(left.store, left.run)) == 2
+    assert len(checkpoints.find(left.store, left.run)) == 2

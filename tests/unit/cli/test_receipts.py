@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from supervisor import composition
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.session import events as ev
-from supervisor.core.wire.messages import CheckpointStaged
-from supervisor.engine.run_catalog import verification_records
+from supervisor import wiring
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.messages import Staged
+from supervisor.engine import receipts
 from tests.unit.cli.away import Drive
 
 ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", "host": "another"}
@@ -18,7 +18,7 @@ ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", 
 def drive(left, monkeypatch):
     """The run's store is on a drive now."""
     made = Drive(left.store.root)
-    monkeypatch.setattr(composition, "open_store", lambda *_, **__: made)
+    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: made)
     left.drive = made
     return left
 
@@ -26,10 +26,8 @@ def drive(left, monkeypatch):
 def written(left, machine, *steps, proved=()):
     rank = left.session(1, machine)
     ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in steps]
-    values = [ev.CheckpointWritten("", id_, 10) for id_ in ids]
-    left.journal(
-        rank, *values, *(ev.CheckpointDurable("", id_, 10, 0.1, "drivefs") for id_ in ids if id_.step in proved)
-    )
+    values = [ev.Submitted("", id_, 10) for id_ in ids]
+    left.journal(rank, *values, *(ev.Durable("", id_, 10, 0.1, "drivefs") for id_ in ids if id_.step in proved))
     left.end(rank, "stopped", 143)
     return ids
 
@@ -61,14 +59,14 @@ def test_the_list_says_what_proves_each_and_when(said, drive):
 def test_each_evidence_has_its_words(said, left, evidence, words):
     rank = left.session(1)
     id_ = left.checkpoint(rank, 10)
-    left.journal(rank, ev.CheckpointDurable("", id_, 10, 0.1, evidence))
+    left.journal(rank, ev.Durable("", id_, 10, 0.1, evidence))
     assert words in said("checkpoints")[1]
 
 
 def test_what_was_sent_at_the_end_of_a_session_is_safe(said, drive):
     rank = drive.session(1, ELSEWHERE)
     id_ = drive.checkpoint(rank, 10)
-    drive.journal(rank, ev.CheckpointWritten("", id_, 10), ev.DriveFlushed(id_))
+    drive.journal(rank, ev.Submitted("", id_, 10), ev.Flushed(id_))
     assert (listed(said)[10]["state"], listed(said)[10]["evidence"]) == ("DURABLE", "flush")
 
 
@@ -78,7 +76,7 @@ def test_reading_it_whole_on_another_machine_proves_it_for_all_machines(said, dr
     assert code == 0
     assert "step 10 of session 1: verified" in words
     assert "verified on another machine" in words
-    assert verification_records.recorded(drive.store, drive.run) == {id_}
+    assert receipts.receipts(drive.store, drive.run) == {id_}
     row = listed(said)[10]
     assert (row["state"], row["evidence"]) == ("DURABLE", "verified")
     assert "safe in Drive: step 10, 0 s ago" in said("status")[1]
@@ -95,7 +93,7 @@ def test_a_damaged_one_gets_no_receipt(said, drive):
     ids = written(drive, ELSEWHERE, 10, 20)
     drive.file(ids[1], "state.json").write_bytes(b"wEights 20")
     assert said("checkpoints", "verify")[0] == 1
-    assert verification_records.recorded(drive.store, drive.run) == {ids[0]}
+    assert receipts.receipts(drive.store, drive.run) == {ids[0]}
 
 
 def test_reading_it_on_the_machine_that_wrote_it_proves_nothing_where_no_proof_can_be_had(said, drive, mine):
@@ -110,7 +108,7 @@ def test_a_machine_of_the_same_name_after_a_restart_is_not_another_one(said, dri
     written(drive, {**mine, "boot": "before"}, 10)
     drive.drive.possible = False
     said("checkpoints", "verify")
-    assert not verification_records.recorded(drive.store, drive.run)
+    assert not receipts.receipts(drive.store, drive.run)
 
 
 def test_on_the_machine_that_wrote_it_the_client_is_asked_twice_for_every_file(said, drive, mine):
@@ -133,7 +131,7 @@ def test_the_client_must_say_it_twice_in_a_row(said, drive, mine):
     written(drive, mine, 10)
     drive.drive.refuses = 2
     assert "not safe" in said("checkpoints", "verify")[1]
-    assert not verification_records.recorded(drive.store, drive.run)
+    assert not receipts.receipts(drive.store, drive.run)
 
 
 def test_a_store_that_takes_no_receipt_still_verifies(said, drive, monkeypatch):
@@ -152,15 +150,15 @@ def test_a_store_that_takes_no_receipt_still_verifies(said, drive, monkeypatch):
 def test_receipts_are_read_under_the_names_that_a_drive_gives_to_twins(left):
     left.session(1)
     left.store.create("plates/verified-1-10-00000001-1-abcd (1).json", b"")
-    assert verification_records.recorded(left.store, left.run) == {CheckpointId(1, 10, "00000001", 1)}
-    assert verification_records.read(left.store, left.run)[CheckpointId(1, 10, "00000001", 1)].evidence == "verified"
+    assert receipts.receipts(left.store, left.run) == {CheckpointId(1, 10, "00000001", 1)}
+    assert receipts.read(left.store, left.run)[CheckpointId(1, 10, "00000001", 1)].evidence == "verified"
 
 
 def test_receipts_go_with_their_checkpoints(said, drive):
     written(drive, ELSEWHERE, 10, 20, 30, 40)
     said("checkpoints", "verify")
     assert said("checkpoints", "prune", "--yes")[0] == 0
-    assert {id_.step for id_ in verification_records.recorded(drive.store, drive.run)} == set(listed(said))
+    assert {id_.step for id_ in receipts.receipts(drive.store, drive.run)} == set(listed(said))
     assert len(listed(said)) == 2
 
 
@@ -185,7 +183,7 @@ def test_a_receipt_counts_for_the_status_too(said, drive):
 
 def test_files_that_wait_for_their_proof_are_listed_before_there_is_a_manifest(said, drive):
     rank = drive.session(1, ELSEWHERE)
-    drive.journal(rank, ev.CheckpointWritten("", CheckpointId(1, 30, rank.writer, 3), 10))
+    drive.journal(rank, ev.Submitted("", CheckpointId(1, 30, rank.writer, 3), 10))
     row = listed(said)[30]
     assert row["state"] == "SUBMITTED"
     assert row["made"] is not None
@@ -195,7 +193,7 @@ def test_files_that_wait_for_their_proof_are_listed_before_there_is_a_manifest(s
 def test_an_upload_that_failed_is_not_listed(said, drive):
     rank = drive.session(1, ELSEWHERE)
     id_ = CheckpointId(1, 30, rank.writer, 3)
-    drive.journal(rank, ev.CheckpointWritten("", id_, 10), ev.UploadFailed("", "full"))
+    drive.journal(rank, ev.Submitted("", id_, 10), ev.PublishFailed("", "full"))
     assert not listed(said)
 
 
@@ -204,7 +202,7 @@ def test_a_staged_one_says_since_when_it_lies_here(said, drive, root, mine):
     run_id = json.loads((root / "runs/plates/run.json").read_text())["id"]
     staged = root / "local/training-supervisor" / run_id / str(rank) / "staging/step-000000050-2"
     staged.mkdir(parents=True)
-    drive.journal(rank, ev.TrainerMessage(CheckpointStaged(50, str(staged), 10, "time", 0.0, 0.0)))
+    drive.journal(rank, ev.TrainerSaid(Staged(50, str(staged), 10, "time", 0.0, 0.0)))
     row = listed(said)[50]
     assert row["state"] == "STAGED"
     assert row["made"] is not None
@@ -225,8 +223,8 @@ def test_one_that_was_proved_and_removed_is_not_listed_for_what_its_session_left
     id_ = CheckpointId(1, 50, rank.writer, 2)
     drive.journal(
         rank,
-        ev.TrainerMessage(CheckpointStaged(50, str(staged), 10, "time", 0.0, 0.0)),
-        ev.CheckpointWritten("", id_, 10),
-        ev.CheckpointDurable("", id_, 10, 0.1, "drivefs"),
+        ev.TrainerSaid(Staged(50, str(staged), 10, "time", 0.0, 0.0)),
+        ev.Submitted("", id_, 10),
+        ev.Durable("", id_, 10, 0.1, "drivefs"),
     )
     assert not listed(said)

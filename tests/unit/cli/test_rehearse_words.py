@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from supervisor.cli.verbs import rehearse
-from supervisor.engine.resume_test.comparison import Comparison, first_row
-from supervisor.trainer import compare
-from supervisor.trainer.adapters.plain import READ_AHEAD
-from supervisor.trainer.save.checkpoint_folder import open_folder
-from supervisor.trainer.state import typed_json
+from supervisor.cli import rehearse
+from supervisor.engine.comparison import Comparison, first_row
+from supervisor.trainer import compare, typed_json
+from supervisor.trainer.folder import open_folder
+from supervisor.trainer.frameworks.plain import READ_AHEAD
 from supervisor.views.rehearsal import lines, unprotected
 
 SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "generators": ("python",), "differ": (), "row": None, "columns": (),
@@ -26,7 +25,7 @@ def words(**changes):
 
 def test_two_equal_runs_are_bit_exact():
     assert words().startswith("resume is bit-exact")
-    assert "resumed from: 30, 60" in words()
+    assert "went on from: 30, 60" in words()
 
 
 def test_each_part_has_its_own_verdict():
@@ -183,7 +182,7 @@ def test_the_folder_of_a_rehearsal_goes_although_a_dying_process_still_writes_th
         if len(calls) > 2:  # a last file comes while it is removed for the first and the second time
             remove(folder)
 
-    with rehearse._temporary_folder(tmp_path / "runs") as folder:
+    with rehearse._made_for_it(tmp_path / "runs") as folder:
         (folder / "late.jsonl").write_text("{}")
         monkeypatch.setattr(shutil, "rmtree", rmtree)
     assert not folder.exists()

@@ -6,17 +6,16 @@ import json
 
 import pytest
 
-from supervisor import composition
-from supervisor.core.session import events as ev
-from supervisor.engine.run_catalog import claims
-from supervisor.engine.trainer_process import process_identity
+from supervisor import wiring
+from supervisor.core import events as ev
+from supervisor.engine import claims, identity
 
 
 @pytest.fixture
 def ended(left):
     rank = left.session(1, options={"keep_last": 2})
     ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in (10, 20)]
-    left.journal(rank, *(ev.CheckpointDurable("", id_, 10, 0.1, "fsync") for id_ in ids))
+    left.journal(rank, *(ev.Durable("", id_, 10, 0.1, "fsync") for id_ in ids))
     left.end(rank, "stopped", 143)
     return left
 
@@ -68,7 +67,7 @@ def test_work_that_lies_on_this_machine_alone_is_named(said, ended, root):
 
 @pytest.mark.parametrize("options", [(), ("--yes",)])
 def test_a_run_that_lives_on_this_machine_is_refused(said, left, root, options):
-    left.session(1, machine=process_identity.mine())
+    left.session(1, machine=identity.mine())
     code, words = said("rm", "plates", *options)
     assert code == 4
     assert "session 1 is at plates on this machine" in words
@@ -87,7 +86,7 @@ def test_a_fresh_sign_of_another_machine_is_enough_to_refuse(said, left, root):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(composition, "answer_within_s", lambda traits: 2.0)
+    monkeypatch.setattr(wiring, "answer_within_s", lambda traits: 2.0)
 
 
 def test_a_silent_machine_is_asked_for_a_sign_and_the_run_goes_without_one(said, left, root, impatient):
@@ -102,15 +101,15 @@ def test_a_silent_machine_is_asked_for_a_sign_and_the_run_goes_without_one(said,
 def test_a_machine_that_answers_keeps_its_run(said, left, root, impatient, monkeypatch):
     rank = left.session(1, machine={"boot": "another", "pid": 1, "since": "1"})
     left.journal(rank, ago_s=100_000.0)
-    look, looks = claims.inspect, []
+    look, looks = claims.look, []
 
     def look_later(*about):
         looks.append(about)
         if len(looks) == 3:
-            claims.answer_probe(left.store, left.run, rank, 1)
+            claims.answer(left.store, left.run, rank, 1)
         return look(*about)
 
-    monkeypatch.setattr(claims, "inspect", look_later)
+    monkeypatch.setattr(claims, "look", look_later)
     code, words = said("rm", "plates", "--yes")
     assert code == 4, words
     assert (root / "runs/plates").is_dir()

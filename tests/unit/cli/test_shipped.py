@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import main, package_data
-from supervisor.cli.verbs import start
+from supervisor.cli import main, shipped, start
 
 ROOT = Path(__file__).resolve().parents[3]
 NEEDED = (
@@ -22,10 +21,10 @@ NEEDED = (
 def installed(tmp_path: Path) -> Path:
     """The package as an installer leaves it, beside the files of another distribution."""
     packages = tmp_path / "site-packages"
-    for name, path in package_data.product().items():
+    for name, path in shipped.product().items():
         if name.startswith(("supervisor/", "hyperlpr_example/")):
             copy(path, packages / name)
-    for name, path in package_data.examples().items():
+    for name, path in shipped.examples().items():
         copy(path, packages / "supervisor" / "examples" / name)
     own = [path.relative_to(packages).as_posix() for path in packages.rglob("*") if path.is_file()]
     record = packages / "training_supervisor-0.1.0.dist-info" / "RECORD"
@@ -41,12 +40,10 @@ def copy(path: Path, target: Path) -> None:
 
 
 def test_a_clone_and_an_installed_wheel_ship_the_same_files(installed: Path) -> None:
-    assert package_data.is_clone()
-    assert not package_data.is_clone(installed)
-    assert package_data.examples(installed).keys() == package_data.examples().keys()
-    assert set(NEEDED) <= package_data.product(installed).keys() <= package_data.product().keys(), (
-        "and no other's files"
-    )
+    assert shipped.is_clone()
+    assert not shipped.is_clone(installed)
+    assert shipped.examples(installed).keys() == shipped.examples().keys()
+    assert set(NEEDED) <= shipped.product(installed).keys() <= shipped.product().keys(), "and no other's files"
 
 
 def test_pack_writes_one_zip_with_a_clone_in_it(tmp_path: Path, capsys) -> None:
@@ -86,5 +83,5 @@ def test_a_shipped_trainer_is_started_where_no_such_file_is_here(tmp_path: Path,
 
 @pytest.mark.parametrize("text", ["toy.py", "trainers/other.py", "../trainers/toy.py", "trainers/../trainers/toy.py"])
 def test_other_names_never_mean_a_shipped_trainer(text: str, installed: Path) -> None:
-    assert package_data.script(text, installed) is None
-    assert package_data.script("trainers/toy.py", installed) == installed / "examples" / "trainers" / "toy.py"
+    assert shipped.script(text, installed) is None
+    assert shipped.script("trainers/toy.py", installed) == installed / "examples" / "trainers" / "toy.py"

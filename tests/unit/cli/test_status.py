@@ -5,9 +5,8 @@ import os
 
 import pytest
 
-from supervisor import composition
-from supervisor.engine.run_catalog import local_sessions, run_status
-from supervisor.engine.trainer_process import process_identity
+from supervisor import wiring
+from supervisor.engine import here, identity, overview
 from tests.unit.cli.away import Drive
 
 KEYS = {
@@ -85,7 +84,7 @@ def test_a_silent_machine_may_be_gone(said, left):
 
 
 def test_on_a_drive_whose_names_show_late_silence_is_longer(said, left, monkeypatch):
-    monkeypatch.setattr(composition, "open_store", lambda *_, **__: Drive(left.store.root))
+    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: Drive(left.store.root))
     left.journal(left.session(1), ago_s=150.0)
     words = said("status")[1]
     assert "last sign 2 min 30 s ago" in words
@@ -96,7 +95,7 @@ def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, le
     left.trained(left.session(1, {**mine, "pid": 4_000_000}), 40)
     code, words = said("status")
     assert code == 0
-    assert words.startswith("plates: INTERRUPTED · session 1 died on this machine without a shutdown record")
+    assert words.startswith("plates: INTERRUPTED · session 1 died on this machine without a word")
     assert "next: python3 -m supervisor resume plates" in words
 
 
@@ -180,15 +179,15 @@ def test_a_damaged_note_of_one_session_hides_no_other(root, body):
         folder.mkdir(parents=True)
         (folder / "status.json").write_bytes(status)
         (folder / "supervisor.json").write_text(
-            json.dumps({"pid": os.getpid(), "since": process_identity.started(os.getpid())})
+            json.dumps({"pid": os.getpid(), "since": identity.started(os.getpid())})
         )
     third = run / "0123" / "e00000003-a"
     third.mkdir()
     (third / "status.json").write_bytes(b'{"run": "plates"}')
     (third / "supervisor.json").write_bytes(body)
-    found = list(local_sessions.alive_sessions(run))
-    assert [each.rank.generation for each in found] == [2]
-    assert run_status.from_local_session(found[0], "the store is away").state == "RUNNING"
+    found = list(here.living(run))
+    assert [each.rank.epoch for each in found] == [2]
+    assert overview.of_here(found[0], "the store is away").state == "RUNNING"
 
 
 def test_a_journal_whose_fields_are_of_other_types_is_read_as_far_as_it_can_be(said, left):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.verbs import resume, start
+from supervisor.cli import resume, start
 from supervisor.core.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def test_stopping_a_session_that_died_here_says_so(said, left, mine):
     left.session(1, {**mine, "pid": 4_000_000})
     code, words = said("stop")
     assert code == 0
-    assert "died on this machine without a shutdown record" in words
+    assert "died on this machine without a word" in words
 
 
 def given(**options):
@@ -83,10 +83,10 @@ def test_a_recorded_budget_is_none_given_none_at_all_or_seconds(value, typed):
 
 def find(left, absolute=""):
     record = json.loads((left.root / "runs/plates/run.json").read_text())
-    from supervisor.engine.run_catalog.runs import RunRecord
+    from supervisor.engine.runs import Run
 
     return resume.find_script(
-        RunRecord(record["id"], record["script"], record["digest"]), absolute, "plates", Namespace(store=None)
+        Run(record["id"], record["script"], record["digest"]), absolute, "plates", Namespace(store=None)
     )
 
 

@@ -5,13 +5,12 @@ import shlex
 
 import pytest
 
-from supervisor.cli import main
-from supervisor.cli.verbs import start
-from supervisor.core import shell_commands
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.wire.messages import Heartbeat
-from supervisor.engine.trainer_process import process_identity
+from supervisor.cli import main, start
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import program
+from supervisor.core.messages import Beat
+from supervisor.engine import identity
 
 VERBS = ("status", "logs", "stop", "resume", "checkpoints")
 
@@ -52,14 +51,12 @@ def test_several_runs_are_named_where_nothing_tells_which_is_the_newest(said, ma
     ]
 
 
-MINE = process_identity.mine()
+MINE = identity.mine()
 
 
 def served(left, epoch: int, step: int, *, ago_s: float, machine=None) -> None:
     rank = left.session(epoch, machine)
-    left.journal(
-        rank, do.PublishState(phase="RUNNING", state="RUNNING"), ev.TrainerMessage(Heartbeat(step, "step")), ago_s=ago_s
-    )
+    left.journal(rank, do.Announce(phase="RUNNING", state="RUNNING"), ev.TrainerSaid(Beat(step, "step")), ago_s=ago_s)
     if machine is None:
         left.end(rank, "stopped", 130)
 
@@ -131,7 +128,7 @@ def test_stop_without_a_name_needs_a_live_run(said, make):
 def test_each_name_can_be_given(told, make, verb, name):
     served(make(name), 1, 10, ago_s=5.0)
     served(make("other"), 1, 10, ago_s=1.0)
-    words = shlex.split(shell_commands.of_run(verb, name, *(["list"] if verb == "checkpoints" else [])))
+    words = shlex.split(program.of_run(verb, name, *(["list"] if verb == "checkpoints" else [])))
     code, out, errors = told(*words)
     assert code == 0, errors
     assert "this is about" not in errors

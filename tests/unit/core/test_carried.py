@@ -8,20 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError, NewerCheckpointInfo
-from supervisor.core.checkpoint.file_manifest import (
-    FILE,
-    FOLDER,
-    LINK,
-    VERSION,
-    FileExtent,
-    FileManifest,
-    FileRow,
-    parse,
-    to_bytes,
-)
+from supervisor.core.carried import FILE, FOLDER, LINK, VERSION, Carried, Entry, Piece, body, parse
+from supervisor.core.content import ContentError, NewerContent
 
-PIECE = FileExtent("bundle-000001", 3, 5, "sha256:00")
+PIECE = Piece("bundle-000001", 3, 5, "sha256:00")
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=5).filter(
     lambda name: name not in {".", ".."}
 )
@@ -31,15 +21,15 @@ SIZES = st.integers(0, 2**62)
 TIMES = st.integers(-(2**62), 2**62)
 ENTRIES = st.one_of(
     st.builds(
-        FileRow,
+        Entry,
         PATHS,
         st.just(FILE),
         st.integers(0, 0o777),
         TIMES,
-        st.builds(FileExtent, PIECES, SIZES, SIZES, st.just("sha256:00")),
+        st.builds(Piece, PIECES, SIZES, SIZES, st.just("sha256:00")),
     ),
-    st.builds(FileRow, PATHS, st.just(FOLDER), st.integers(0, 0o777)),
-    st.builds(FileRow, PATHS, st.just(LINK), target=st.text(st.characters(exclude_characters="\0"), max_size=8)),
+    st.builds(Entry, PATHS, st.just(FOLDER), st.integers(0, 0o777)),
+    st.builds(Entry, PATHS, st.just(LINK), target=st.text(st.characters(exclude_characters="\0"), max_size=8)),
 )
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -49,7 +39,7 @@ TREES = st.recursive(
 
 def told(**changes):
     entry = {"path": "a.pt", "kind": FILE, "mode": 0o644, "mtime_ns": 1, "piece": piece(), **changes}
-    return json.dumps({**json.loads(to_bytes(FileManifest(7, "out", ()))), "entries": [entry]}).encode()
+    return json.dumps({**json.loads(body(Carried(7, "out", ()))), "entries": [entry]}).encode()
 
 
 def piece(**changes):
@@ -69,24 +59,24 @@ def apart(entries):
     PATHS | st.just(""),
 )
 def test_what_was_written_is_read(step, root, entries, checkpoint):
-    carried = FileManifest(step, root, entries, checkpoint)
-    assert parse(to_bytes(carried)) == carried
+    carried = Carried(step, root, entries, checkpoint)
+    assert parse(body(carried)) == carried
 
 
 def test_a_name_that_is_no_utf8_comes_back_byte_for_byte():
-    entry = FileRow("caf\udce9/a.pt", FILE, 0o644, 1, PIECE)
-    assert parse(to_bytes(FileManifest(7, "out", (entry,)))).entries == (entry,)
+    entry = Entry("caf\udce9/a.pt", FILE, 0o644, 1, PIECE)
+    assert parse(body(Carried(7, "out", (entry,)))).entries == (entry,)
 
 
 @pytest.mark.parametrize("path", ["../a.pt", "a/../../b.pt", "/etc/passwd", "a//b.pt", "a/", "", ".", "a\0b"])
 def test_a_path_outside_the_folder_is_refused(path):
-    with pytest.raises(CheckpointInfoError, match=r"entries\[0\]\.path"):
+    with pytest.raises(ContentError, match=r"entries\[0\]\.path"):
         parse(told(path=path))
 
 
 @pytest.mark.parametrize("name", ["../state.json", "a/b", "", ".", ".."])
 def test_content_outside_the_checkpoint_is_refused(name):
-    with pytest.raises(CheckpointInfoError, match=r"piece\.name is"):
+    with pytest.raises(ContentError, match=r"piece\.name is"):
         parse(told(piece=piece(name=name)))
 
 
@@ -94,7 +84,7 @@ def test_content_outside_the_checkpoint_is_refused(name):
     "changes", [{"kind": "pipe"}, {"kind": FOLDER}, {"piece": None}, {"more": 1}, {"piece": {"name": "x"}}, {"path": 5}]
 )
 def test_an_entry_that_cannot_be_is_refused(changes):
-    with pytest.raises(CheckpointInfoError):
+    with pytest.raises(ContentError):
         parse(told(**changes))
 
 
@@ -111,13 +101,13 @@ def test_an_entry_that_cannot_be_is_refused(changes):
     ],
 )
 def test_a_file_below_a_link_may_not_lead_out_of_the_folder(links, allowed):
-    below = FileRow("a/model.pt", FILE, 0o644, 1, PIECE)
-    entries = (*(FileRow(path, LINK, target=target) for path, target in links.items()), below)
-    read = to_bytes(FileManifest(7, "out", entries))
+    below = Entry("a/model.pt", FILE, 0o644, 1, PIECE)
+    entries = (*(Entry(path, LINK, target=target) for path, target in links.items()), below)
+    read = body(Carried(7, "out", entries))
     if allowed:
         assert parse(read).entries == entries
     else:
-        with pytest.raises(CheckpointInfoError, match="outside its folder"):
+        with pytest.raises(ContentError, match="outside its folder"):
             parse(read)
 
 
@@ -130,17 +120,17 @@ WRONG = [
 
 @pytest.mark.parametrize("changes", WRONG, ids=str)
 def test_a_field_of_another_type_or_size_is_refused(changes):
-    with pytest.raises(CheckpointInfoError):
+    with pytest.raises(ContentError):
         parse(told(**changes))
 
 
 def test_what_a_newer_version_wrote_is_told_apart():
-    newer = {**json.loads(to_bytes(FileManifest(7, "out", ()))), "version": VERSION + 1}
-    with pytest.raises(NewerCheckpointInfo):
+    newer = {**json.loads(body(Carried(7, "out", ()))), "version": VERSION + 1}
+    with pytest.raises(NewerContent):
         parse(json.dumps(newer).encode())
 
 
 @given(st.one_of(st.binary(max_size=60), TREES.map(lambda tree: json.dumps(tree).encode())))
 def test_anything_else_is_refused_and_raises_nothing_worse(read):
-    with pytest.raises(CheckpointInfoError):
+    with pytest.raises(ContentError):
         parse(read)

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.manifest import (
-    Candidate,
+from supervisor.core.checkpoint import (
+    AskUser,
     CheckpointId,
+    Examine,
     FileEntry,
+    Found,
     Manifest,
     ManifestError,
-    NeedsUser,
     NewerFormat,
     ResumeFrom,
-    StartFresh,
-    Validity,
-    Verify,
+    StartAfresh,
+    Verdict,
     manifest_body,
     manifest_name,
     parse_manifest,
@@ -30,7 +30,7 @@ from supervisor.core.checkpoint.manifest import (
 from tests.unit.core.draws import IDS, METRICS
 
 FOUND = st.builds(
-    Candidate, IDS, st.sampled_from(["a", "b (1)", "c"]), st.none(), st.sampled_from([None, *Validity]), st.just("why")
+    Found, IDS, st.sampled_from(["a", "b (1)", "c"]), st.none(), st.sampled_from([None, *Verdict]), st.just("why")
 )
 MANY = st.lists(FOUND, max_size=8, unique_by=lambda each: (each.id, each.path))
 ENTRIES = st.builds(
@@ -42,7 +42,7 @@ LOGS = ENTRIES.map(lambda entry: replace(entry, name="log-000001-000000000-00000
 
 def in_its_place(manifest):
     """Return the manifest with its files where its session puts them."""
-    session = str(manifest.id.session_id)
+    session = str(manifest.id.rank)
     files = tuple(replace(each, path=f"{session}/step-{manifest.id.step:09d}/x") for each in manifest.files)
     log = manifest.log and replace(manifest.log, path=f"{session}/{manifest.log.name}")
     return replace(manifest, files=files, log=log)
@@ -65,32 +65,32 @@ def test_whatever_is_above_the_choice_was_read_and_is_broken(found, signs):
     answer = resume_point(found, signs_of_work=signs)
     if isinstance(answer, ResumeFrom):
         above = [each for each in found if (each.id, each.path) > (answer.found.id, answer.found.path)]
-        assert all(each.verdict in {Validity.BROKEN, Validity.PACKED} for each in above)
+        assert all(each.verdict in {Verdict.BROKEN, Verdict.PACKED} for each in above)
         assert set(above) == set(answer.skipped)
-        assert answer.found.verdict is Validity.WHOLE
-    if isinstance(answer, Verify):
+        assert answer.found.verdict is Verdict.WHOLE
+    if isinstance(answer, Examine):
         assert answer.found.verdict is None
 
 
 @given(MANY, st.booleans())
 def test_step_0_is_never_chosen_where_anything_shows_earlier_work(found, signs):
     answer = resume_point(found, signs_of_work=signs)
-    assert isinstance(answer, StartFresh) == (not found and not signs)
+    assert isinstance(answer, StartAfresh) == (not found and not signs)
 
 
 @given(MANY)
 def test_unreadable_is_never_passed_over(found):
     answer = resume_point(found, signs_of_work=True)
     best = max(found, key=lambda each: (each.id, each.path), default=None)
-    if best and best.verdict in {Validity.UNREADABLE, Validity.NEWER}:
-        assert isinstance(answer, NeedsUser)
+    if best and best.verdict in {Verdict.UNREADABLE, Verdict.NEWER}:
+        assert isinstance(answer, AskUser)
     if isinstance(answer, ResumeFrom):
-        assert not [each for each in found if each.id > answer.found.id and each.verdict is Validity.UNREADABLE]
+        assert not [each for each in found if each.id > answer.found.id and each.verdict is Verdict.UNREADABLE]
 
 
 def test_a_later_session_outranks_a_later_step():
-    early = Candidate(CheckpointId(1, 900, "a", 1), "a", verdict=Validity.WHOLE)
-    late = Candidate(CheckpointId(2, 10, "b", 1), "b", verdict=Validity.WHOLE)
+    early = Found(CheckpointId(1, 900, "a", 1), "a", verdict=Verdict.WHOLE)
+    late = Found(CheckpointId(2, 10, "b", 1), "b", verdict=Verdict.WHOLE)
     assert resume_point([early, late], signs_of_work=True) == ResumeFrom(late, ())
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.unmodified import resume_file
-from supervisor.core.unmodified.resume_file import FoundFile
+from supervisor.core import choosing
+from supervisor.core.choosing import Found
 
 S = 1_000_000_000
 
 
-def files(*saves: tuple[str, ...], bytes_of: dict[str, int] | None = None) -> dict[str, FoundFile]:
+def files(*saves: tuple[str, ...], bytes_of: dict[str, int] | None = None) -> dict[str, Found]:
     """Return files that were written in this order, a save ten seconds after the other."""
     return {
-        path: FoundFile((bytes_of or {}).get(path, 1000), (save * 10 * S) + place * S // 100)
+        path: Found((bytes_of or {}).get(path, 1000), (save * 10 * S) + place * S // 100)
         for save, paths in enumerate(saves)
         for place, path in enumerate(paths)
     }
 
 
-def first(found: dict[str, FoundFile], told: tuple[str, ...] = ()) -> str:
-    best = resume_file.ranked(found, told)
+def first(found: dict[str, Found], told: tuple[str, ...] = ()) -> str:
+    best = choosing.ranked(found, told)
     return best[0].paths[""] if best else ""
 
 
@@ -54,7 +54,7 @@ def first(found: dict[str, FoundFile], told: tuple[str, ...] = ()) -> str:
         ({}, ""),
     ],
 )
-def test_the_file_to_resume_from(found: dict[str, FoundFile], chosen: str) -> None:
+def test_the_file_to_resume_from(found: dict[str, Found], chosen: str) -> None:
     assert first(found) == chosen
 
 
@@ -69,14 +69,14 @@ def test_the_file_to_resume_from(found: dict[str, FoundFile], chosen: str) -> No
     ],
 )
 def test_what_the_framework_told_counts_more_than_what_lies_beside(
-    found: dict[str, FoundFile], told: tuple[str, ...], chosen: str
+    found: dict[str, Found], told: tuple[str, ...], chosen: str
 ) -> None:
     assert first(found, told) == chosen
 
 
 def test_after_the_first_choice_come_other_kinds_then_older_ones() -> None:
     found = files(("ckpt_1.pt", "best.pt"), ("ckpt_2.pt",), ("ckpt_3.pt", "optim_3.pt"))
-    order = [each.paths[""] for each in resume_file.ranked(found)]
+    order = [each.paths[""] for each in choosing.ranked(found)]
     assert order[0] == "ckpt_3.pt"
     assert set(order[1:3]) == {"best.pt", "optim_3.pt"}
     assert order[3:] == ["ckpt_2.pt", "ckpt_1.pt"]
@@ -84,14 +84,14 @@ def test_after_the_first_choice_come_other_kinds_then_older_ones() -> None:
 
 def test_what_was_recorded_stands_unless_it_is_a_part_only() -> None:
     found = files(("last.pt", "best.pt", "other.pt"))
-    assert resume_file.choices(found, [""], "best.pt")[0].paths == {"": "last.pt"}
-    assert resume_file.choices(found, [""], "other.pt")[0].paths == {"": "other.pt"}
-    assert resume_file.choices(found, [""])[0].rule == "its name says 'last'"
+    assert choosing.choices(found, [""], "best.pt")[0].paths == {"": "last.pt"}
+    assert choosing.choices(found, [""], "other.pt")[0].paths == {"": "other.pt"}
+    assert choosing.choices(found, [""])[0].rule == "its name says 'last'"
 
 
 def test_patterns_are_filled_from_one_save() -> None:
     found = files(("netG_8.pth", "netD_8.pth"), ("netG_9.pth", "netD_9.pth"), ("netG_10.pth",))
-    best = resume_file.choices(found, ["netG_*", "netD_*"])
+    best = choosing.choices(found, ["netG_*", "netD_*"])
     assert [each.paths for each in best] == [
         {"netG_*": "netG_9.pth", "netD_*": "netD_9.pth"},
         {"netG_*": "netG_8.pth", "netD_*": "netD_8.pth"},
@@ -101,11 +101,11 @@ def test_patterns_are_filled_from_one_save() -> None:
 
 def test_patterns_without_numbers_are_filled_with_the_newest_of_each() -> None:
     found = files(("out/actor.pt", "out/critic.pt"), ("out/actor_best.pt",))
-    assert resume_file.choices(found, ["*Actor*", "*critic*"])[0].paths == {
+    assert choosing.choices(found, ["*Actor*", "*critic*"])[0].paths == {
         "*Actor*": "out/actor.pt",
         "*critic*": "out/critic.pt",
     }
-    assert resume_file.choices(found, ["policy*"]) == []
+    assert choosing.choices(found, ["policy*"]) == []
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_patterns_without_numbers_are_filled_with_the_newest_of_each() -> None:
     ],
 )
 def test_patterns_are_those_of_a_shell(path: str, pattern: str, *, fits: bool) -> None:
-    assert resume_file.matches(path, pattern) is fits
+    assert choosing.matches(path, pattern) is fits

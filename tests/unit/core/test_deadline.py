@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.policy.deadline import MARGIN_S_MAX, TimeLimit, drain_at, expected
+from supervisor.core.deadline import MARGIN_S_MAX, Lifetime, drain_at, expected
 
-TWELVE_H = TimeLimit(43200.0, hard=False)
+TWELVE_H = Lifetime(43200.0, hard=False)
 SECONDS = st.floats(0, 2000)
 
 
@@ -18,12 +18,12 @@ SECONDS = st.floats(0, 2000)
         (None, [30000.0, 30000.0], None),
         (TWELVE_H, [], TWELVE_H),
         (TWELVE_H, [20000.0], TWELVE_H),
-        (TWELVE_H, [20000.0, 21000.0], TimeLimit(21000.0, hard=False)),
+        (TWELVE_H, [20000.0, 21000.0], Lifetime(21000.0, hard=False)),
         (TWELVE_H, [20000.0, 42000.0], TWELVE_H),
-        (TWELVE_H, [20000.0, 50000.0], TimeLimit(50000.0, hard=False)),
-        (TWELVE_H, [82000.0], TimeLimit(82000.0, hard=False)),
-        (TimeLimit(43200.0, hard=True), [82000.0], TimeLimit(43200.0, hard=True)),
-        (TimeLimit(43200.0, hard=True), [20000.0, 21000.0], TimeLimit(43200.0, hard=True)),
+        (TWELVE_H, [20000.0, 50000.0], Lifetime(50000.0, hard=False)),
+        (TWELVE_H, [82000.0], Lifetime(82000.0, hard=False)),
+        (Lifetime(43200.0, hard=True), [82000.0], Lifetime(43200.0, hard=True)),
+        (Lifetime(43200.0, hard=True), [20000.0, 21000.0], Lifetime(43200.0, hard=True)),
     ],
 )
 def test_a_soft_figure_gives_way_to_what_machines_really_reached(stated, reached, planned):

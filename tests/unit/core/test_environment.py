@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from supervisor.core.environment import (
     DebianPackage,
-    DirectReference,
-    EnvironmentRecord,
-    Installed,
-    LocatedRequirement,
-    LockedPackage,
-    RequirementProblem,
-    Requirements,
-    differences,
+    Direct,
+    Found,
+    Located,
+    Locked,
+    Problem,
+    Record,
+    Wanted,
+    drift,
     normal_name,
     plan,
     read_locked,
@@ -27,7 +27,7 @@ from supervisor.core.environment import (
 )
 from supervisor.core.errors import SetupError
 
-COLAB = Installed(
+COLAB = Found(
     python="3.12.1",
     python_tag="cp312",
     system="linux-x86_64",
@@ -45,13 +45,13 @@ VERSIONS = st.tuples(st.integers(0, 999), st.integers(0, 999), st.sampled_from([
 DIGESTS = st.binary(min_size=32, max_size=32).map(lambda content: f"sha256:{content.hex()}")
 LOCKS = st.dictionaries(NAMES, st.tuples(VERSIONS, st.sets(DIGESTS, min_size=1, max_size=3)), max_size=4).map(
     lambda chosen: tuple(
-        LockedPackage(name, version, tuple(sorted(hashes))) for name, (version, hashes) in sorted(chosen.items())
+        Locked(name, version, tuple(sorted(hashes))) for name, (version, hashes) in sorted(chosen.items())
     )
 )
 
 
-def wish(*requirements: str, python: str = "") -> Requirements:
-    return Requirements(requirements, python, source="job.py's script block")
+def wish(*requirements: str, python: str = "") -> Wanted:
+    return Wanted(requirements, python, source="job.py's script block")
 
 
 def test_what_is_there_and_good_enough_is_not_asked_for():
@@ -101,37 +101,34 @@ def test_a_framework_gives_way_to_a_pin_where_there_is_no_accelerator():
 
 
 def test_a_constraint_counts_for_what_is_there():
-    constrained = Requirements(("rich",), constraints=("rich<13",), source="requirements.txt")
+    constrained = Wanted(("rich",), constraints=("rich<13",), source="requirements.txt")
     assert plan(constrained, COLAB).replaced == ("rich",)
     assert "requests==2.32.0" in plan(replace(constrained, constraints=("rich<14",)), COLAB).constraints
 
 
 def test_a_package_that_is_here_satisfies_its_address():
     line = "torch @ git+https://host.invalid/x"
-    asked = DirectReference(line, "torch", line, repository=True)
-    assert plan(Requirements(directs=(asked,)), COLAB).directs == ()
-    assert unmet(Requirements(directs=(asked,)), COLAB, COLAB.distributions) == ()
+    asked = Direct(line, "torch", line, repository=True)
+    assert plan(Wanted(directs=(asked,)), COLAB).directs == ()
+    assert unmet(Wanted(directs=(asked,)), COLAB, COLAB.distributions) == ()
 
 
 def test_an_address_whose_package_is_not_here_is_asked_for_unless_its_marker_is_for_another_machine():
-    asked = DirectReference("git+https://host.invalid/thing", "thing", "git+https://host.invalid/thing")
-    assert plan(Requirements(directs=(asked,)), COLAB).directs == (asked,)
-    assert plan(Requirements(directs=(replace(asked, marker='sys_platform == "win32"'),)), COLAB).directs == ()
+    asked = Direct("git+https://host.invalid/thing", "thing", "git+https://host.invalid/thing")
+    assert plan(Wanted(directs=(asked,)), COLAB).directs == (asked,)
+    assert plan(Wanted(directs=(replace(asked, marker='sys_platform == "win32"'),)), COLAB).directs == ()
 
 
 def test_a_problem_is_none_where_its_package_is_here():
-    problem = RequirementProblem("line 3 is a line of a conda export", "write it anew", here="torch")
-    assert plan(Requirements(problems=(problem,)), COLAB).missing == ()
+    problem = Problem("line 3 is a line of a conda export", "write it anew", here="torch")
+    assert plan(Wanted(problems=(problem,)), COLAB).missing == ()
     with pytest.raises(SetupError, match="line 3"):
-        plan(Requirements(problems=(replace(problem, here="toolz"),)), COLAB)
+        plan(Wanted(problems=(replace(problem, here="toolz"),)), COLAB)
 
 
 def test_what_is_not_met_is_said_without_raising_anything():
-    wanted = Requirements(
-        ("numpy<2", "part", "numpy >>= 2"),
-        ">=3.99",
-        source="requirements.txt",
-        problems=(RequirementProblem("line 3", "hint"),),
+    wanted = Wanted(
+        ("numpy<2", "part", "numpy >>= 2"), ">=3.99", source="requirements.txt", problems=(Problem("line 3", "hint"),)
     )
     said = unmet(wanted, COLAB, COLAB.distributions)
     for word in ("line 3", "needs Python", "numpy 2.1.3", "part is not here", "is not a requirement"):
@@ -150,14 +147,12 @@ def test_a_marker_for_another_machine_asks_for_nothing():
         (wish(python="three"), "not a version rule"),
         (wish("numpy >>= 2"), "is not a requirement"),
         (
-            Requirements(
-                directs=(DirectReference("", "x", "./x", problem="./x is not here"),), source="job.py's script block"
-            ),
+            Wanted(directs=(Direct("", "x", "./x", problem="./x is not here"),), source="job.py's script block"),
             "asks for ./x, but ./x is not here",
         ),
     ],
 )
-def test_an_impossible_wish_is_refused_in_words(wanted: Requirements, words: str):
+def test_an_impossible_wish_is_refused_in_words(wanted: Wanted, words: str):
     with pytest.raises(SetupError, match=re.escape(words)) as refusal:
         plan(wanted, COLAB)
     assert refusal.value.exit_code == 3
@@ -171,55 +166,53 @@ def test_a_version_no_installer_reads_is_not_made_a_constraint():
 
 
 @given(LOCKS)
-def test_a_lock_is_read_as_it_was_written(locked: tuple[LockedPackage, ...]):
+def test_a_lock_is_read_as_it_was_written(locked: tuple[Locked, ...]):
     assert read_locked(write_locked(locked)) == locked
 
 
 @given(LOCKS, st.lists(NAMES, max_size=3), st.text(max_size=20))
-def test_a_record_is_read_as_it_was_written(locked: tuple[LockedPackage, ...], wanted: list[str], cpu: str):
-    record = EnvironmentRecord(
+def test_a_record_is_read_as_it_was_written(locked: tuple[Locked, ...], wanted: list[str], cpu: str):
+    record = Record(
         replace(COLAB, cpu=cpu), tuple(wanted), locked, (DebianPackage("libgl1", "1.7", "libgl1_1.7.deb", "sha256:0"),)
     )
-    assert EnvironmentRecord.from_bytes(record.to_bytes()) == record
+    assert Record.from_bytes(record.to_bytes()) == record
 
 
 def test_a_record_keeps_the_commit_of_what_has_one_and_one_without_is_written_as_before():
-    kept = EnvironmentRecord(
-        COLAB, ("mine @ git+https://host.invalid/x",), (), (), (LocatedRequirement("mine", "1.0", "ab" * 20),)
-    )
-    assert EnvironmentRecord.from_bytes(kept.to_bytes()) == kept
+    kept = Record(COLAB, ("mine @ git+https://host.invalid/x",), (), (), (Located("mine", "1.0", "ab" * 20),))
+    assert Record.from_bytes(kept.to_bytes()) == kept
     assert kept.versions()["mine"] == "1.0"
-    assert b"direct" not in EnvironmentRecord(COLAB).to_bytes()
+    assert b"direct" not in Record(COLAB).to_bytes()
 
 
 def test_a_record_is_named_by_its_content():
-    one, other = EnvironmentRecord(COLAB), EnvironmentRecord(COLAB, ("numpy",))
-    assert one.name == EnvironmentRecord(COLAB).name
+    one, other = Record(COLAB), Record(COLAB, ("numpy",))
+    assert one.name == Record(COLAB).name
     assert one.name != other.name
     assert re.fullmatch(r"env-cp312-[0-9a-f]{16}\.txt", one.name)
 
 
 def test_a_record_holds_no_address_and_no_path():
-    record = EnvironmentRecord(COLAB, ("numpy",), (LockedPackage("einops", "0.8.2", ("sha256:" + "0" * 64,)),))
+    record = Record(COLAB, ("numpy",), (Locked("einops", "0.8.2", ("sha256:" + "0" * 64,)),))
     assert not re.search(rb"://|/(home|root|usr|tmp|content)/", record.to_bytes())
 
 
 @given(st.binary(max_size=200))
 def test_other_bytes_are_not_a_record(content: bytes):
     with pytest.raises(ValueError):  # noqa: PT011  any reason is a good one
-        EnvironmentRecord.from_bytes(content)
+        Record.from_bytes(content)
 
 
 @given(st.integers(0, 400))
 def test_a_record_cut_short_is_not_taken_for_a_whole_one(kept: int):
-    whole = EnvironmentRecord(COLAB, ("numpy",)).to_bytes()
+    whole = Record(COLAB, ("numpy",)).to_bytes()
     with pytest.raises(ValueError):  # noqa: PT011  any reason is a good one
-        EnvironmentRecord.from_bytes(whole[: min(kept, len(whole) - 30)])
+        Record.from_bytes(whole[: min(kept, len(whole) - 30)])
 
 
 def test_the_same_machine_has_no_drift():
-    record = EnvironmentRecord(COLAB, ("numpy",))
-    assert differences(record, record) == ()
+    record = Record(COLAB, ("numpy",))
+    assert drift(record, record) == ()
 
 
 def test_drift_names_what_matters_first_and_counts_the_rest():
@@ -230,7 +223,7 @@ def test_drift_names_what_matters_first_and_counts_the_rest():
         driver="560.1",
         distributions={"numpy": "2.2.0", "requests": "2.33.0", "rich": "13.9.5", "torch": "2.11.0+cu128"},
     )
-    assert differences(EnvironmentRecord(COLAB, ("numpy>=2",)), EnvironmentRecord(other, ("numpy>=2",))) == (
+    assert drift(Record(COLAB, ("numpy>=2",)), Record(other, ("numpy>=2",))) == (
         "Python was 3.12.1, is now 3.13.0",
         "the accelerator was Tesla T4, is now 2 x A100",
         "the NVIDIA driver was 550.54.15, is now 560.1",
@@ -240,14 +233,14 @@ def test_drift_names_what_matters_first_and_counts_the_rest():
 
 
 def test_an_accelerator_that_is_gone_is_said_to_be_gone():
-    sentences = differences(EnvironmentRecord(COLAB), EnvironmentRecord(replace(COLAB, accelerators=(), driver="")))
+    sentences = drift(Record(COLAB), Record(replace(COLAB, accelerators=(), driver="")))
     assert "the accelerator was Tesla T4, is now not there" in sentences
 
 
 def test_drift_compares_what_the_job_sees_not_where_it_lies():
-    laid_over = EnvironmentRecord(replace(COLAB, distributions={}), ("rich",), (LockedPackage("rich", "13.9.4", ()),))
-    built_in = EnvironmentRecord(replace(COLAB, distributions={"rich": "13.9.4"}), ("rich",))
-    assert differences(laid_over, built_in) == ()
+    laid_over = Record(replace(COLAB, distributions={}), ("rich",), (Locked("rich", "13.9.4", ()),))
+    built_in = Record(replace(COLAB, distributions={"rich": "13.9.4"}), ("rich",))
+    assert drift(laid_over, built_in) == ()
 
 
 @pytest.mark.parametrize(

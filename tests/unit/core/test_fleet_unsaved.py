@@ -8,36 +8,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core import errors
-from supervisor.core.clock import Instant
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.decide import decide
-from supervisor.core.fleet.provisioning import Machine
-from supervisor.core.fleet.state import Fleet, FleetPhase, FleetPolicy
+from supervisor.core import fleet_words as fw
+from supervisor.core.fleet import decide
+from supervisor.core.fleet_state import Fleet, Phase, Policy
+from supervisor.core.instant import Instant
+from supervisor.core.provisioning import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 OURS = Machine("run-1", "machine-1", record="r1")
 HOUR = 60  # polls, one a minute
-EVENT = fw.MachinePolled(0, "running", step=0)
+EVENT = fw.Polled(0, "running", step=0)
 
 
-def watched(told: Callable[[int], fw.MachinePolled], hours: int) -> tuple[list[str], Fleet]:
+def watched(told: Callable[[int], fw.Polled], hours: int) -> tuple[list[str], Fleet]:
     """Poll a machine once a minute until it is asked to stop; return the warnings with their minute, and the fleet."""
     fleet, said = Fleet("run"), list[str]()
-    begin = (
-        fw.ControllerStarted(FleetPolicy(paid=True)),
-        fw.BalanceRead(10.0, 2.0),
-        fw.MachinesListed(),
-        fw.MachineCreated(OURS),
-        fw.MachinePrepared(),
-    )
+    begin = (fw.Began(Policy(paid=True)), fw.Balanced(10.0, 2.0), fw.Listed(), fw.BroughtUp(OURS), fw.Prepared())
     for event in (*begin, fw.AgentStarted()):
         fleet, _ = decide(fleet, event, Instant(0, 0))
     for minute in range(hours * HOUR):
         at = Instant(minute * 60.0, minute * 60.0)
-        fleet, commands = decide(fleet, replace(told(minute), heartbeat=minute, step=(minute * 7) % 100), at)
-        said += [f"{minute}: {each.message} {each.hint}" for each in commands if isinstance(each, fw.Report)]
+        fleet, commands = decide(fleet, replace(told(minute), beat=minute, step=(minute * 7) % 100), at)
+        said += [f"{minute}: {each.words} {each.hint}" for each in commands if isinstance(each, fw.Say)]
         if fleet.stop:
             break
     return said, fleet
@@ -51,24 +45,19 @@ def test_a_run_that_never_saves_is_told_of_and_ended_with_93() -> None:
     assert "`logs`" in first
     assert int(last.partition(":")[0]) == 61
     at = Instant(62 * 60.0, 62 * 60.0)
-    for event in (
-        fw.StopForwarded(1),
-        fw.PollTimerFired(),
-        fw.MachinePolled(99, "done", 1, generation=1),
-        fw.MachineReleased("machine-1"),
-    ):
+    for event in (fw.StopPassedOn(1), fw.Woke(), fw.Polled(99, "done", 1, epoch=1), fw.Released("machine-1")):
         fleet, _ = decide(fleet, event, at)
-    fleet, commands = decide(fleet, fw.BalanceRead(8.0, 0.0), at)
+    fleet, commands = decide(fleet, fw.Balanced(8.0, 0.0), at)
     (end,) = commands
-    assert isinstance(end, fw.EndController)
-    assert (fleet.phase, end.exit_code, end.state) == (FleetPhase.ENDED, errors.NO_PROGRESS, "FAILED")
-    assert "without a new checkpoint" in end.message
-    assert "units used" in end.message
+    assert isinstance(end, fw.End)
+    assert (fleet.phase, end.exit_code, end.state) == (Phase.ENDED, errors.NO_PROGRESS, "FAILED")
+    assert "without a new checkpoint" in end.words
+    assert "units used" in end.words
     assert "make room on the machine" in end.hint
 
 
 def test_a_machine_that_saved_once_and_never_again_is_given_up_too() -> None:
-    said, fleet = watched(lambda at: replace(EVENT, next_save_s=30.0, saved=7, durable_step=7 if at > 5 else None), 3)
+    said, fleet = watched(lambda at: replace(EVENT, next_save_s=30.0, saved=7, safe=7 if at > 5 else None), 3)
     assert "step 7 is safe" in said[-1]
     assert fleet.stop_code == errors.NO_PROGRESS
 
@@ -83,7 +72,7 @@ def test_a_machine_that_saved_once_and_never_again_is_given_up_too() -> None:
         lambda _: replace(EVENT, phase=fw.PREPARING if _ % 9 else "", step=None),
     ],
 )
-def test_a_machine_that_saves_or_has_no_save_due_is_not_given_up(told: Callable[[int], fw.MachinePolled]) -> None:
+def test_a_machine_that_saves_or_has_no_save_due_is_not_given_up(told: Callable[[int], fw.Polled]) -> None:
     said, fleet = watched(told, 12)
     assert not fleet.stop
     assert not any("saved nothing" in each for each in said)

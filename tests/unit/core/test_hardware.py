@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.trainer.adapters.device_changes import changes
+from supervisor.core.hardware import changes
 
 T4 = {
     "device": "Tesla T4",

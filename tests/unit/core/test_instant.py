@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.core.clock import Instant
+from supervisor.core.instant import Instant
 
 
 def test_only_the_clock_that_never_jumps_measures():

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.clock import Instant
-from supervisor.core.policy.deadline import TimeLimit
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import FINAL, Config, Phase, Session
-from supervisor.core.session.state_machine import SOONEST_S, TABLE, TICK_S, TRANSITIONS, decide, next_wakeup, run_state
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.deadline import Lifetime
+from supervisor.core.instant import Instant
+from supervisor.core.machine import SOONEST_S, TABLE, TICK_S, TRANSITIONS, decide, next_wakeup, run_state
+from supervisor.core.session import FINAL, Config, Phase, Session
 from tests.unit.core.draws import CONFIGS, EVENTS, SESSIONS
 from tests.unit.core.driven import life
 from tests.unit.core.told import running
@@ -68,7 +68,7 @@ def test_a_session_that_only_wakes_does_not_spin(seed, config):
             for _ in range(40):
                 at = next_wakeup(session)
                 soon += at - session.seen_s <= 10 * SOONEST_S
-                session, _ = decide(session, ev.TimerFired(), Instant(at, 1.0))
+                session, _ = decide(session, ev.Woke(), Instant(at, 1.0))
             assert soon < 10
             assert session.phase in FINAL or session.seen_s > moment.after.seen_s + 20 * SOONEST_S
 
@@ -90,11 +90,9 @@ def test_a_final_phase_commands_nothing_but_one_announcement_of_the_end(seed, co
             assert moment.commands == ()
             assert moment.after == moment.before
         elif moment.after.phase in FINAL:
-            ends = [each for each in moment.commands if isinstance(each, do.PublishState)]
+            ends = [each for each in moment.commands if isinstance(each, do.Announce)]
             assert ends[0].exit_code == moment.after.ending.exit_code
-            assert not [
-                each for each in moment.commands if isinstance(each, do.UploadCheckpoint | do.Prune | do.StartTrainer)
-            ]
+            assert not [each for each in moment.commands if isinstance(each, do.Publish | do.Retain | do.Launch)]
     assert len(ends) <= 1
 
 
@@ -104,7 +102,7 @@ def test_what_people_see_is_announced_when_it_changes_and_only_then(seed, config
     last = None
     for moment in life(seed, config):
         for command in moment.commands:
-            if isinstance(command, do.PublishState):
+            if isinstance(command, do.Announce):
                 assert command != last
                 last = command
         if moment.before.phase not in FINAL:
@@ -116,10 +114,10 @@ def test_what_people_see_is_announced_when_it_changes_and_only_then(seed, config
 def test_one_upload_is_in_flight_and_at_most_one_waits(seed, config):
     flying = None
     for moment in life(seed, config):
-        if isinstance(moment.event, ev.CheckpointDurable | ev.UploadFailed) and moment.event.folder == flying:
+        if isinstance(moment.event, ev.Durable | ev.PublishFailed) and moment.event.folder == flying:
             flying = None
         for command in moment.commands:
-            if isinstance(command, do.UploadCheckpoint):
+            if isinstance(command, do.Publish):
                 assert flying is None
                 flying = command.folder
 
@@ -128,10 +126,10 @@ def test_one_upload_is_in_flight_and_at_most_one_waits(seed, config):
 @given(SEEDS, CONFIGS)
 def test_a_fenced_or_frozen_session_publishes_and_removes_nothing(seed, config):
     for moment in life(seed, config):
-        if moment.after.writes_suspended or (moment.after.ending and moment.after.ending.phase is Phase.FENCED):
-            assert not [each for each in moment.commands if isinstance(each, do.UploadCheckpoint | do.Prune)]
+        if moment.after.frozen or (moment.after.ending and moment.after.ending.phase is Phase.FENCED):
+            assert not [each for each in moment.commands if isinstance(each, do.Publish | do.Retain)]
         if moment.before.ending and moment.before.ending.phase is Phase.FENCED and moment.after.phase not in FINAL:
-            assert moment.after.writes_suspended
+            assert moment.after.frozen
 
 
 @LIVES
@@ -139,8 +137,8 @@ def test_a_fenced_or_frozen_session_publishes_and_removes_nothing(seed, config):
 def test_the_folder_a_restart_would_need_is_not_discarded(seed, config):
     for moment in life(seed, config):
         for command in moment.commands:
-            if isinstance(command, do.DeleteStaged):
-                assert command.folder not in {moment.after.saves.newest, moment.after.saves.uploading}
+            if isinstance(command, do.Discard):
+                assert command.folder not in {moment.after.saves.newest, moment.after.saves.publishing}
 
 
 @LIVES
@@ -148,7 +146,7 @@ def test_the_folder_a_restart_would_need_is_not_discarded(seed, config):
 def test_only_what_was_proved_is_called_safe(seed, config):
     proved = set()
     for moment in life(seed, config):
-        if isinstance(moment.event, ev.CheckpointDurable):
+        if isinstance(moment.event, ev.Durable):
             proved.add(moment.event.id)
         if isinstance(moment.event, ev.CheckpointReady) and moment.event.durable:
             proved.add(moment.event.id)
@@ -157,7 +155,7 @@ def test_only_what_was_proved_is_called_safe(seed, config):
 
 def test_every_event_has_its_row_or_only_moves_the_time():
     kinds = set(ev.Event.__args__)
-    assert kinds - set(TABLE) == {ev.TimerFired, ev.MemorySampled}
+    assert kinds - set(TABLE) == {ev.Woke, ev.MemorySeen}
     assert all(phases and not phases & FINAL for phases, _ in TABLE.values())
 
 
@@ -165,12 +163,12 @@ def test_every_event_has_its_row_or_only_moves_the_time():
 def test_a_late_wake_up_is_no_gap(waits):
     told = running()
     at = next_wakeup(told.session)
-    told(ev.TimerFired(), after_s=at - told.now.mono_s + waits - 1.0)
-    assert not told.session.writes_suspended
+    told(ev.Woke(), after_s=at - told.now.mono_s + waits - 1.0)
+    assert not told.session.frozen
 
 
 @LIVES
 @given(SEEDS)
 def test_a_world_without_faults_brings_every_session_to_its_end_or_keeps_it_running(seed):
-    *_, last = life(seed, Config(time_limit=TimeLimit(3600.0, hard=True)), moments=600)
+    *_, last = life(seed, Config(lifetime=Lifetime(3600.0, hard=True)), moments=600)
     assert last.after.phase in FINAL or last.now.mono_s < 1000 + 3600 + 1300

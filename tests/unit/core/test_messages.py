@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.wire.messages import LINE_BYTES_MAX, Finished, Heartbeat, Malformed, TrainerNote, encode, feed
+from supervisor.core.messages import LINE_BYTES_MAX, Beat, Finished, Malformed, Note, encode, feed
 from tests.unit.core.draws import MESSAGES
 
 LINES = st.one_of(MESSAGES.map(encode), st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"") + b"\n"))
@@ -88,30 +88,30 @@ def test_a_flood_without_an_end_costs_no_memory_and_is_one_malformed_line():
 @given(st.text(min_size=0, max_size=200_000))
 @settings(max_examples=5, deadline=None)
 def test_a_line_is_never_longer_than_a_reader_takes(text):
-    assert len(encode(TrainerNote("info", text * 3))) <= LINE_BYTES_MAX
+    assert len(encode(Note("info", text * 3))) <= LINE_BYTES_MAX
 
 
 def test_metrics_that_are_too_many_are_left_out_but_the_beat_is_not():
-    line = encode(Heartbeat(7, "step", metrics={f"metric {n}": n for n in range(9000)}))
-    assert feed(b"", line)[1] == [Heartbeat(7, "step")]
+    line = encode(Beat(7, "step", metrics={f"metric {n}": n for n in range(9000)}))
+    assert feed(b"", line)[1] == [Beat(7, "step")]
 
 
 def test_sections_that_are_too_many_do_not_make_a_line_too_long():
-    line = encode(Heartbeat(7, "step", seconds={f"a section {n}": 1.0 for n in range(9000)}))
+    line = encode(Beat(7, "step", seconds={f"a section {n}": 1.0 for n in range(9000)}))
     assert len(line) <= LINE_BYTES_MAX
 
 
 def test_infinities_and_nan_pass():
-    _, [beat] = feed(b"", encode(Heartbeat(1, "step", metrics={"loss": math.nan, "best": math.inf})))
+    _, [beat] = feed(b"", encode(Beat(1, "step", metrics={"loss": math.nan, "best": math.inf})))
     assert math.isnan(beat.metrics["loss"])
     assert beat.metrics["best"] == math.inf
 
 
 def test_a_surrogate_in_a_text_does_not_stop_a_message():
-    assert feed(b"", encode(TrainerNote("info", "\udcff")))[1]
+    assert feed(b"", encode(Note("info", "\udcff")))[1]
 
 
 def test_a_message_is_one_line_of_json():
-    assert json.loads(encode(TrainerNote("info", "two\nlines"))) == {
+    assert json.loads(encode(Note("info", "two\nlines"))) == {
         "t": "note", "level": "info", "text": "two\nlines", "hint": "",
     }  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.core.checkpoint.file_manifest import FileExtent, FileManifest, FileRow, parse, to_bytes
+from supervisor.core import naming, resume_arguments
+from supervisor.core.carried import Carried, Entry, Piece, body, parse
+from supervisor.core.content import ContentError
 from supervisor.core.errors import UsageError
-from supervisor.core.unmodified import file_patterns, resume_arguments
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ from supervisor.core.unmodified import file_patterns, resume_arguments
     ],
 )
 def test_names_that_are_about_to_be_renamed(name: str) -> None:
-    assert file_patterns.is_temporary(name)
+    assert naming.is_temporary(name)
 
 
 @pytest.mark.parametrize(
     "name", ["model.pt", "template.json", "tmp", "temperature.csv", "parts.bin", "attempt.pkl", "checkpoint-500"]
 )
 def test_names_that_are_here_to_stay(name: str) -> None:
-    assert not file_patterns.is_temporary(name)
+    assert not naming.is_temporary(name)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_names_that_are_here_to_stay(name: str) -> None:
     ],
 )
 def test_the_step_that_a_path_tells(path: str, step: int | None) -> None:
-    assert file_patterns.step_of(path) == step
+    assert naming.step_of(path) == step
 
 
 def test_resume_arguments_are_cut_before_they_are_filled() -> None:
@@ -68,18 +68,18 @@ def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
 
 
 def test_any_name_comes_back_as_it_was() -> None:
-    piece = FileExtent("bundle-000001", 3, 5, "sha256:00")
+    piece = Piece("bundle-000001", 3, 5, "sha256:00")
     entries = tuple(
-        FileRow(path, "file", 0o644, 5, piece) for path in ("a b", "a\nb", "ü/ö", "caf\udce9.pt", "\u4eac.pkl", 'q"\\')
+        Entry(path, "file", 0o644, 5, piece) for path in ("a b", "a\nb", "ü/ö", "caf\udce9.pt", "\u4eac.pkl", 'q"\\')
     )
-    carried = FileManifest(7, "out", (*entries, FileRow("l", "link", target="../x\udcff")), "a b")
-    assert parse(to_bytes(carried)) == carried
+    carried = Carried(7, "out", (*entries, Entry("l", "link", target="../x\udcff")), "a b")
+    assert parse(body(carried)) == carried
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../b", "", "a//b", "a\0b"])
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
-    with pytest.raises(CheckpointInfoError):
-        parse(to_bytes(FileManifest(1, "out", (FileRow(path, "folder", 0o755),))))
+    with pytest.raises(ContentError):
+        parse(body(Carried(1, "out", (Entry(path, "folder", 0o755),))))
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_a_path_that_leads_out_is_refused(path: str) -> None:
     ],
 )
 def test_a_date_or_a_time_in_a_name_is_no_step(path: str, step: int | None) -> None:
-    assert file_patterns.step_of(path) == step
+    assert naming.step_of(path) == step

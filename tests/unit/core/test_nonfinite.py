@@ -6,16 +6,16 @@ import math
 
 import pytest
 
-from supervisor.core.checkpoint.manifest import CheckpointId, Manifest
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.policy.nonfinite import NonfiniteRecord, is_nonfinite, parse, quality
+from supervisor.core.checkpoint import CheckpointId, Manifest
+from supervisor.core.claim import Rank
+from supervisor.core.nonfinite import Nonfinite, is_nonfinite, parse, quality
 
-FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")
-SEEN = NonfiniteRecord(FIRST, 499, 510)
+FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
+SEEN = Nonfinite(FIRST, 499, 510)
 
 
 def at(step, rank=FIRST):
-    return CheckpointId(rank.generation, step, rank.writer, 1)
+    return CheckpointId(rank.epoch, step, rank.writer, 1)
 
 
 def told(*manifests):
@@ -52,7 +52,7 @@ def test_between_the_last_good_loss_and_the_bad_one_a_checkpoint_is_doubtful(ste
 
 
 def test_what_an_older_session_left_is_doubtful_and_what_comes_later_is_not():
-    assert quality(at(505), told(of(at(505))), [NonfiniteRecord(SECOND, 500, 505)]) == "doubtful"
+    assert quality(at(505), told(of(at(505))), [Nonfinite(SECOND, 500, 505)]) == "doubtful"
     assert quality(at(505, SECOND), told(of(at(505, SECOND), loss=1.0)), [SEEN]) == "good"
 
 
@@ -69,7 +69,7 @@ def test_a_session_that_goes_on_from_a_bad_one_and_has_logged_nothing_is_bad_too
 
 
 def test_what_a_bad_checkpoint_was_gone_on_with_stays_bad_when_that_one_is_removed():
-    inherited = NonfiniteRecord(SECOND, 600, 0)
+    inherited = Nonfinite(SECOND, 600, 0)
     assert parse(SECOND, inherited.name) == inherited
     silent, loud = of(at(640, SECOND), parent=at(620, SECOND)), of(at(640, SECOND), loss=2.0)
     assert quality(silent.id, told(silent), [inherited]) == "spoiled"

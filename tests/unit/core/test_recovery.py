@@ -7,12 +7,12 @@ import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.policy.recovery import (
+from supervisor.core.recovery import (
     Cause,
     Death,
     GiveUp,
+    Policy,
     Retry,
-    RetryPolicy,
     WaitExponential,
     lost_machines_exceeded,
     name_death,
@@ -40,7 +40,7 @@ def test_retries_stop_where_tenacity_would_stop(failures, restarts):
     state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})
     state.attempt_number = failures
     stops = tenacity.stop_after_attempt(restarts + 1)(state)
-    move = next_move(Death(Cause.SCRIPT, "failed"), failures, RetryPolicy(max_restarts=restarts))
+    move = next_move(Death(Cause.SCRIPT, "failed"), failures, Policy(max_restarts=restarts))
     assert isinstance(move, GiveUp) == stops
 
 
@@ -59,7 +59,7 @@ def test_retries_stop_where_tenacity_would_stop(failures, restarts):
     ],
 )
 def test_what_follows_a_death(cause, failures, restarts, move):
-    decided = next_move(Death(cause, "words"), failures, RetryPolicy(max_restarts=restarts))
+    decided = next_move(Death(cause, "words"), failures, Policy(max_restarts=restarts))
     assert move == (decided if isinstance(decided, Retry) else decided.exit_code)
 
 
@@ -103,7 +103,7 @@ KINDS = ["setup", "refused", "code", "device-oom", "outage", "exit", "left", "sh
 @given(st.sampled_from(KINDS), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
 def test_the_same_end_twice_is_given_up_unless_it_comes_from_outside(kind, failures, same, restarts):
     death = name_death(code=1, oom=False, hung=False, said=(kind, "words"))
-    move = next_move(death, failures, RetryPolicy(max_restarts=restarts), same=same)
+    move = next_move(death, failures, Policy(max_restarts=restarts), same=same)
     if kind in {"outage", "device-oom"}:
         assert isinstance(move, GiveUp) == (failures > restarts)
     elif kind in {"setup", "refused", "code", "left", "short"}:
@@ -115,16 +115,16 @@ def test_the_same_end_twice_is_given_up_unless_it_comes_from_outside(kind, failu
 @given(st.integers(-64, -1), st.booleans(), st.booleans(), st.integers(1, 9), st.integers(1, 3))
 def test_signals_hangs_and_want_of_memory_are_tried_as_often_as_before(code, oom, hung, same, failures):
     death = name_death(code=code, oom=oom, hung=hung, said=("code", "NameError"))
-    assert next_move(death, failures, RetryPolicy(), same=same) == Retry(RetryPolicy().wait(failures))
+    assert next_move(death, failures, Policy(), same=same) == Retry(Policy().wait(failures))
 
 
 def test_the_words_of_a_second_end_in_the_same_place_say_so_and_name_it_once():
     death = name_death(code=1, oom=False, hung=False, said=("script", "KeyError: 'x' (train.py:12)"))
-    move = next_move(death, 2, RetryPolicy(), same=2)
+    move = next_move(death, 2, Policy(), same=2)
     assert move == GiveUp(93, "KeyError: 'x' (train.py:12); the same twice, without a new step in between: giving up")
 
 
 def test_machines_have_a_budget_of_their_own_and_by_default_none():
-    assert not lost_machines_exceeded(10_000, RetryPolicy())
-    assert not lost_machines_exceeded(3, RetryPolicy(max_preemptions=3))
-    assert lost_machines_exceeded(4, RetryPolicy(max_preemptions=3))
+    assert not lost_machines_exceeded(10_000, Policy())
+    assert not lost_machines_exceeded(3, Policy(max_preemptions=3))
+    assert lost_machines_exceeded(4, Policy(max_preemptions=3))

@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from supervisor.core.unmodified import resume_arguments
-from supervisor.core.unmodified.resume_options import Convention, advice, convention, proposal
+from supervisor.core import resume_arguments
+from supervisor.core.resume_options import Convention, advice, convention, proposal
 
 ARGPARSE = "import argparse\nparser = argparse.ArgumentParser()\n"
 

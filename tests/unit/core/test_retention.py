@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.policy.retention import BEFORE_NAN, RetentionItem, RetentionPolicy, plan
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.retention import BEFORE_NAN, Kept, Policy, plan
 from tests.unit.core.draws import IDS
 
 KEPT = st.builds(
-    RetentionItem, IDS, st.booleans(), st.booleans(), st.one_of(st.none(), st.floats(allow_nan=False)),
+    Kept, IDS, st.booleans(), st.booleans(), st.one_of(st.none(), st.floats(allow_nan=False)),
     st.sampled_from(["good", "doubtful", "spoiled"]),
 )  # fmt: skip
 STORED = st.lists(KEPT, max_size=12, unique_by=lambda each: each.id)
@@ -18,9 +18,7 @@ STORED = st.lists(KEPT, max_size=12, unique_by=lambda each: each.id)
 
 @st.composite
 def policies(draw):
-    return RetentionPolicy(
-        draw(st.integers(0, 4)), draw(st.sets(IDS, max_size=3)), draw(st.sampled_from([None, "min", "max"]))
-    )
+    return Policy(draw(st.integers(0, 4)), draw(st.sets(IDS, max_size=3)), draw(st.sampled_from([None, "min", "max"])))
 
 
 @given(STORED, policies())
@@ -68,9 +66,9 @@ def test_removing_and_planning_again_removes_nothing_more(stored, policy):
 
 
 def test_the_best_stays():
-    stored = [RetentionItem(CheckpointId(1, step, "a", 1), durable=True, score=abs(step - 2)) for step in range(9)]
-    assert CheckpointId(1, 2, "a", 1) in plan(stored, RetentionPolicy(3, best="min")).keep
-    assert CheckpointId(1, 2, "a", 1) in plan(stored, RetentionPolicy(3)).remove
+    stored = [Kept(CheckpointId(1, step, "a", 1), durable=True, score=abs(step - 2)) for step in range(9)]
+    assert CheckpointId(1, 2, "a", 1) in plan(stored, Policy(3, best="min")).keep
+    assert CheckpointId(1, 2, "a", 1) in plan(stored, Policy(3)).remove
 
 
 @given(STORED, policies())
@@ -91,8 +89,8 @@ def test_the_last_doubtful_one_stays_until_a_good_one_is_newer(stored, policy):
 
 def test_why_it_stays_is_said_and_afterwards_it_may_go():
     steps = [CheckpointId(1, step, "a", 1) for step in range(400, 1000, 100)]
-    bad = [RetentionItem(each, durable=True, quality="good" if each.step <= 400 else "spoiled") for each in steps]
-    assert plan(bad, RetentionPolicy(3)).keep[steps[0]] == BEFORE_NAN
-    assert plan(bad, RetentionPolicy(3)).remove == tuple(steps[1:3])
-    over = [*bad, RetentionItem(CheckpointId(1, 1000, "a", 1), durable=True)]
-    assert steps[0] in plan(over, RetentionPolicy(3)).remove
+    bad = [Kept(each, durable=True, quality="good" if each.step <= 400 else "spoiled") for each in steps]
+    assert plan(bad, Policy(3)).keep[steps[0]] == BEFORE_NAN
+    assert plan(bad, Policy(3)).remove == tuple(steps[1:3])
+    over = [*bad, Kept(CheckpointId(1, 1000, "a", 1), durable=True)]
+    assert steps[0] in plan(over, Policy(3)).remove

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.policy.deadline import TimeLimit
-from supervisor.core.session.events import HistoryRead
-from supervisor.core.session.state import Config, SaveSchedule, Session, Timers, lifetime_end, save_interval
+from supervisor.core.deadline import Lifetime
+from supervisor.core.events import HistoryRead
+from supervisor.core.session import Config, SaveEvery, Session, Timers, lifetime_end, save_interval
 from tests.unit.core.draws import SESSIONS
 
 
@@ -34,9 +34,9 @@ def test_a_field_that_does_not_exist_cannot_be_changed():
     ("config", "reached", "end"),
     [
         (Config(), (), None),
-        (Config(time_limit=TimeLimit(100.0, hard=True)), (), 1100.0),
-        (Config(time_limit=TimeLimit(100.0, hard=True), age_s=30.0), (), 1070.0),
-        (Config(time_limit=TimeLimit(43200.0, hard=False)), (20000.0, 21000.0), 22000.0),
+        (Config(lifetime=Lifetime(100.0, hard=True)), (), 1100.0),
+        (Config(lifetime=Lifetime(100.0, hard=True), age_s=30.0), (), 1070.0),
+        (Config(lifetime=Lifetime(43200.0, hard=False)), (20000.0, 21000.0), 22000.0),
     ],
 )
 def test_when_the_machine_is_expected_to_end(config, reached, end):
@@ -45,12 +45,7 @@ def test_when_the_machine_is_expected_to_end(config, reached, end):
 
 @pytest.mark.parametrize(
     ("save_every", "seconds"),
-    [
-        (SaveSchedule(), 10.0),
-        (SaveSchedule("s", 45.0), 45.0),
-        (SaveSchedule("steps", 5.0), None),
-        (SaveSchedule("ep", 1.0), None),
-    ],
+    [(SaveEvery(), 10.0), (SaveEvery("s", 45.0), 45.0), (SaveEvery("steps", 5.0), None), (SaveEvery("ep", 1.0), None)],
 )
 def test_how_often_the_supervisor_asks_for_a_save(save_every, seconds):
     every = save_interval(Session(Config(save_every=save_every)))

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.core import environment
-from supervisor.core.checkpoint import checkpoint_json, file_manifest, safetensors_file
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.frozen import dataclass
-from supervisor.core.wire import shapes
+from supervisor.core import carried, content, environment, safetensors_file, shapes
+from supervisor.core import checkpoint as cp
+from supervisor.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def test_a_document_beyond_its_bound_is_not_read():
 
 def test_of_a_record_that_nothing_rests_on_the_fields_that_fit_are_kept():
     told = {**GOOD, "rate": "x", "label": 4, "flag": True, "other": [1]}
-    assert shapes.valid_fields(Thing, told) == {**GOOD, "flag": True, "other": [1]}
+    assert shapes.kept(Thing, told) == {**GOOD, "flag": True, "other": [1]}
 
 
 @pytest.mark.parametrize("filled", [b"[],", b'{"a":0},', b"[[],[]],"], ids=["lists", "objects", "nested"])
@@ -113,10 +111,10 @@ def test_a_document_of_very_many_values_takes_no_memory_beyond_its_bytes(reader,
     environment_of = f"{environment.HEADER}\n# found: ".encode() + bomb + b"\n"
     readers = {
         "manifest": lambda: cp.parse_manifest(cp.manifest_name(1, bomb), bomb),
-        "checkpoint.json": lambda: checkpoint_json.parse(bomb),
-        "files.json": lambda: file_manifest.parse(bomb),
+        "checkpoint.json": lambda: content.parse(bomb),
+        "files.json": lambda: carried.parse(bomb),
         "tensors": lambda: safetensors_file.entries(len(bomb).to_bytes(8, "little") + bomb, 1 << 30),
-        "environment": lambda: environment.EnvironmentRecord.from_bytes(environment_of),
+        "environment": lambda: environment.Record.from_bytes(environment_of),
     }
     tracemalloc.start()
     try:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.manifest import CheckpointId, FileEntry, Manifest
-from supervisor.core.policy.dedup import SHARED_BYTES_MIN, RemainingFiles, exclusive_bytes, reusable_entry, unreferenced
+from supervisor.core.checkpoint import CheckpointId, FileEntry, Manifest
+from supervisor.core.sharing import SHARED_BYTES_MIN, Remaining, already_there, only_theirs, unneeded
 
 PIECES = 3
 BIG = SHARED_BYTES_MIN
@@ -26,7 +26,7 @@ def published(step: int, contents: tuple[int, ...], newest: Manifest | None) -> 
     for index, content in enumerate(contents):
         name, promised = f"state-{index:05d}.safetensors", (BIG + content, f"sha256:{content}")
         sent = FileEntry(name, f"{folder(step)}/{name}", *promised)
-        entries.append(reusable_entry(newest, name, promised, BIG) or sent)
+        entries.append(already_there(newest, name, promised, BIG) or sent)
     return Manifest(CheckpointId(1, step, "a", step), tuple(entries))
 
 
@@ -66,7 +66,7 @@ def test_whatever_goes_in_whatever_order_the_rest_loads_and_in_the_end_nothing_i
         left.remove(data.draw(st.sampled_from(left)))
         owners = {folder(each.id.step) for each in left}
         ownerless = [path for path in there if path.rpartition("/")[0] not in owners]
-        there -= set(unreferenced(ownerless, [RemainingFiles(folder(each.id.step), paths(each)) for each in left]))
+        there -= set(unneeded(ownerless, [Remaining(folder(each.id.step), paths(each)) for each in left]))
         assert all(paths(each) <= there for each in left)
     assert not there
 
@@ -74,16 +74,16 @@ def test_whatever_goes_in_whatever_order_the_rest_loads_and_in_the_end_nothing_i
 @given(histories(), st.data())
 def test_a_manifest_that_cannot_be_read_keeps_what_it_could_name(made, data):
     unread = data.draw(st.sampled_from(made))
-    remaining = [RemainingFiles(folder(unread.id.step), None)]
+    remaining = [Remaining(folder(unread.id.step), None)]
     everything = set().union(*map(paths, made))
-    gone = set(unreferenced(everything, remaining))
+    gone = set(unneeded(everything, remaining))
     assert not gone & paths(unread)
     assert gone == {path for path in everything if path.split("/")[1] > folder(unread.id.step).split("/")[1]}
 
 
 def test_a_manifest_that_cannot_be_read_keeps_nothing_of_another_session():
     files = [f"{folder(1, 'e00000002-b')}/x.safetensors", f"{folder(1)}/x.safetensors"]
-    assert unreferenced(files, [RemainingFiles(folder(5), None)]) == files[:1]
+    assert unneeded(files, [Remaining(folder(5), None)]) == files[:1]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_manifest_that_cannot_be_read_keeps_nothing_of_another_session():
     ],
 )
 def test_a_twin_of_a_needed_file_stays_because_it_may_be_the_one_that_is_whole(twin):
-    needed = [RemainingFiles(folder(5), ["e00000001-a/step-000000001/x.safetensors"])]
-    assert unreferenced([twin], needed) == []
-    assert unreferenced([twin], []) == [twin]
+    needed = [Remaining(folder(5), ["e00000001-a/step-000000001/x.safetensors"])]
+    assert unneeded([twin], needed) == []
+    assert unneeded([twin], []) == [twin]
 
 
 def test_only_large_pieces_of_tensors_are_shared():
@@ -109,12 +109,12 @@ def test_only_large_pieces_of_tensors_are_shared():
             FileEntry("b.safetensors", f"{folder(1)}/b.safetensors", BIG - 1, "sha256:3"),
         ),
     )
-    assert reusable_entry(newest, "state.json", (BIG, "sha256:1"), BIG) is None
-    assert reusable_entry(newest, "b.safetensors", (BIG - 1, "sha256:3"), BIG) is None
-    assert reusable_entry(newest, "a.safetensors", (BIG, "sha256:9"), BIG) is None
-    assert reusable_entry(newest, "a.safetensors", (BIG + 1, "sha256:2"), BIG) is None
-    assert reusable_entry(None, "a.safetensors", (BIG, "sha256:2"), BIG) is None
-    found = reusable_entry(newest, "renamed.safetensors", (BIG, "sha256:2"), BIG)
+    assert already_there(newest, "state.json", (BIG, "sha256:1"), BIG) is None
+    assert already_there(newest, "b.safetensors", (BIG - 1, "sha256:3"), BIG) is None
+    assert already_there(newest, "a.safetensors", (BIG, "sha256:9"), BIG) is None
+    assert already_there(newest, "a.safetensors", (BIG + 1, "sha256:2"), BIG) is None
+    assert already_there(None, "a.safetensors", (BIG, "sha256:2"), BIG) is None
+    found = already_there(newest, "renamed.safetensors", (BIG, "sha256:2"), BIG)
     assert found == replace(newest.files[1], name="renamed.safetensors")
 
 
@@ -124,5 +124,5 @@ def test_what_goes_frees_what_nobody_else_names(made, data):
     staying = [each for each in made if each not in going]
     lengths = {entry.path: entry.bytes for each in going for entry in each.files}
     kept = set().union(*map(paths, staying)) if staying else set()
-    assert exclusive_bytes(going, staying) == sum(length for path, length in lengths.items() if path not in kept)
-    assert exclusive_bytes(made, []) == sum(each.sent_bytes for each in made)
+    assert only_theirs(going, staying) == sum(length for path, length in lengths.items() if path not in kept)
+    assert only_theirs(made, []) == sum(each.sent_bytes for each in made)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from supervisor.core import signing
-from supervisor.core.environment import EnvironmentRecord, Installed, LockedPackage, is_whole
+from supervisor.core.environment import Found, Locked, Record, is_whole
 
 MINE, OTHER = "a" * 64, "b" * 64
-RECORD = EnvironmentRecord(
-    Installed("3.11.7", "cp311", "linux-x86_64"), ("tool",), (LockedPackage("tool", "1", ("sha256:" + "0" * 64,)),)
-)
+RECORD = Record(Found("3.11.7", "cp311", "linux-x86_64"), ("tool",), (Locked("tool", "1", ("sha256:" + "0" * 64,)),))
 
 
 def test_a_record_is_signed_for_one_run_and_reads_as_before():
@@ -16,7 +14,7 @@ def test_a_record_is_signed_for_one_run_and_reads_as_before():
     body = signing.signed(RECORD.to_bytes(), key)
     assert signing.is_signed(body, key)
     assert signing.without_signature(body) == RECORD.to_bytes()
-    assert EnvironmentRecord.from_bytes(body) == RECORD
+    assert Record.from_bytes(body) == RECORD
     assert is_whole(body)
 
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.clock import Instant
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.status import BADPUT, RunStatus, fold, goodput, to_json
-from supervisor.core.wire.journal_codec import from_line, to_line
-from supervisor.core.wire.messages import Anomaly, CheckpointStaged, Heartbeat, Hello
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.codec import from_line, to_line
+from supervisor.core.instant import Instant
+from supervisor.core.messages import Beat, Hello, Staged, Trouble
+from supervisor.core.status import BADPUT, RunStatus, fold, goodput, to_json
 from supervisor.engine.journal import Journal, parse_piece, replay
 from tests.unit.core.draws import COMMANDS, CONFIGS, EVENTS
 from tests.unit.core.driven import life
@@ -102,8 +102,8 @@ def test_unknown_is_not_zero():
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_no_interval_between_saves_is_promised_of_a_script_that_saves_by_itself_nor_after_its_end(asked):
-    announced = do.PublishState("RUNNING", "RUNNING", save_every_s=36.0, expected_loss_s=18.0)
-    beat = ev.TrainerMessage(Heartbeat(40, "step", None, None, 0.1, saves_on_request=asked))
+    announced = do.Announce("RUNNING", "RUNNING", save_every_s=36.0, expected_loss_s=18.0)
+    beat = ev.TrainerSaid(Beat(40, "step", None, None, 0.1, asked=asked))
     status, now = folded([(0, beat), (1, ev.TrainerExited(0)), (1, announced)])
     seen = to_json(status, now)
     assert (seen["save_every_s"], seen["expected_loss_s"]) == ((36.0, 18.0) if asked else (None, None))
@@ -111,10 +111,10 @@ def test_no_interval_between_saves_is_promised_of_a_script_that_saves_by_itself_
 
 def test_only_a_durable_checkpoint_is_shown_as_durable():
     id_ = CheckpointId(1, 40, "a", 1)
-    staged = ev.TrainerMessage(CheckpointStaged(40, "/s", 9, "due", 0.1, 0.1))
-    status, _ = folded([(1, staged), (1, ev.CheckpointWritten("/s", id_, 9))])
+    staged = ev.TrainerSaid(Staged(40, "/s", 9, "due", 0.1, 0.1))
+    status, _ = folded([(1, staged), (1, ev.Submitted("/s", id_, 9))])
     assert to_json(status, None)["checkpoints"] == {"staged": 40, "submitted": 40, "durable": None}
-    status, now = folded([(1, ev.CheckpointDurable("/s", id_, 9, 2.0, "fsync"))], status)
+    status, now = folded([(1, ev.Durable("/s", id_, 9, 2.0, "fsync"))], status)
     assert status.durable == 40
     assert status.unproved_since is None
     assert to_json(status, now.later(7))["durable_age_s"] == 7
@@ -122,9 +122,9 @@ def test_only_a_durable_checkpoint_is_shown_as_durable():
 
 def test_of_a_script_that_tells_no_steps_its_snapshots_say_how_far_it_is():
     def lived(section, step_s):
-        beat = Heartbeat(34, section, None, None, step_s)
-        said = (beat, CheckpointStaged(45, "/s", 9, "due", 0.1, 0.1), beat)
-        return folded([(0, ev.TrainerStarted(7)), *((1, ev.TrainerMessage(each)) for each in said)])[0].step
+        beat = Beat(34, section, None, None, step_s)
+        said = (beat, Staged(45, "/s", 9, "due", 0.1, 0.1), beat)
+        return folded([(0, ev.Launched(7)), *((1, ev.TrainerSaid(each)) for each in said)])[0].step
 
     assert lived("start", None) == lived("save", None) == 45
     assert lived("step", 0.1) == 34
@@ -132,10 +132,10 @@ def test_of_a_script_that_tells_no_steps_its_snapshots_say_how_far_it_is():
 
 def test_time_is_good_only_if_its_progress_was_kept():
     beats = [
-        Heartbeat(10, "step", 100, None, 2.0, {"step": 20.0}),
-        Heartbeat(20, "step", 100, None, 2.0, {"step": 40.0, "save": 10.0}),
+        Beat(10, "step", 100, None, 2.0, {"step": 20.0}),
+        Beat(20, "step", 100, None, 2.0, {"step": 40.0, "save": 10.0}),
     ]
-    status, _ = folded([(20, ev.TrainerMessage(beat)) for beat in beats])
+    status, _ = folded([(20, ev.TrainerSaid(beat)) for beat in beats])
     assert goodput(status) == 0.8
     status, _ = folded([(1, ev.CheckpointReady("/r", CheckpointId(1, 10, "a", 1)))], status)
     assert status.badput["wasted progress"] == 20.0
@@ -143,13 +143,13 @@ def test_time_is_good_only_if_its_progress_was_kept():
 
 
 def test_the_time_between_two_machines_is_waiting():
-    status, now = folded([(0, ev.SessionStarted()), (100, ev.TimerFired())])
-    later = fold(status, ev.SessionStarted(), Instant(3.0, now.wall_s + 50.0))
+    status, now = folded([(0, ev.Started()), (100, ev.Woke())])
+    later = fold(status, ev.Started(), Instant(3.0, now.wall_s + 50.0))
     assert later.badput["waiting for a machine"] == 50.0
 
 
 def test_time_left_and_rate():
-    status, now = folded([(1, ev.TrainerMessage(Heartbeat(25, "step", 100, None, 0.5)))])
+    status, now = folded([(1, ev.TrainerSaid(Beat(25, "step", 100, None, 0.5)))])
     seen = to_json(status, now)
     assert (seen["steps_per_s"], seen["eta_s"]) == (2.0, 37.5)
     assert to_json(status, None)["eta_s"] is None
@@ -157,21 +157,21 @@ def test_time_left_and_rate():
 
 def test_the_machines_device_stands_until_the_trainer_tells_its_own():
     now = Instant(1.0, 1.0)
-    seen = fold(RunStatus(), ev.MachineDetected("1 x Tesla T4, 15 GB", "a Colab machine"), now)
+    seen = fold(RunStatus(), ev.MachineSeen("1 x Tesla T4, 15 GB", "a Colab machine"), now)
     assert seen.device == "1 x Tesla T4, 15 GB"
-    told = fold(seen, ev.TrainerMessage(Hello(7, 1, attached=True, device="cuda:0 Tesla T4")), now)
+    told = fold(seen, ev.TrainerSaid(Hello(7, 1, attached=True, device="cuda:0 Tesla T4")), now)
     assert told.device == "cuda:0 Tesla T4"
-    assert fold(told, ev.MachineDetected("1 x Tesla T4, 15 GB", ""), now).device == "cuda:0 Tesla T4"
-    assert fold(told, ev.SessionStarted(), now).device is None  # the next machine may have another, or none
-    assert fold(RunStatus(), ev.MachineDetected("", "this computer"), now).device is None
+    assert fold(told, ev.MachineSeen("1 x Tesla T4, 15 GB", ""), now).device == "cuda:0 Tesla T4"
+    assert fold(told, ev.Started(), now).device is None  # the next machine may have another, or none
+    assert fold(RunStatus(), ev.MachineSeen("", "this computer"), now).device is None
 
 
 def said(message):
-    return 1.0, ev.TrainerMessage(message)
+    return 1.0, ev.TrainerSaid(message)
 
 
 def durable(step):
-    return 1.0, ev.CheckpointDurable("", CheckpointId(1, step, "a", 1), 1, 0.1, "fsync")
+    return 1.0, ev.Durable("", CheckpointId(1, step, "a", 1), 1, 0.1, "fsync")
 
 
 def shown(records, first=None):
@@ -179,18 +179,18 @@ def shown(records, first=None):
 
 
 def test_while_the_loss_is_no_number_the_last_checkpoint_before_is_told():
-    bad = said(Anomaly(25, "loss", "nan", "nan", 24))
-    seen = shown([durable(10), durable(20), bad, durable(30), said(Heartbeat(31, "step", metrics={"loss": "NaN"}))])
+    bad = said(Trouble(25, "loss", "nan", "nan", 24))
+    seen = shown([durable(10), durable(20), bad, durable(30), said(Beat(31, "step", metrics={"loss": "NaN"}))])
     assert to_json(seen, None)["nan"] == {"since": 25, "fine": 24, "names": ["loss"], "last_good": 20}
-    assert to_json(shown([said(Heartbeat(32, "step", metrics={"other": 1.0}))], seen), None)["nan"]["since"] == 25
-    assert to_json(shown([said(Heartbeat(32, "step", metrics={"loss": 1.0}))], seen), None)["nan"] is None
+    assert to_json(shown([said(Beat(32, "step", metrics={"other": 1.0}))], seen), None)["nan"]["since"] == 25
+    assert to_json(shown([said(Beat(32, "step", metrics={"loss": 1.0}))], seen), None)["nan"] is None
 
 
 def test_after_going_on_from_before_it_the_loss_is_a_number_again():
-    bad = said(Anomaly(25, "loss", "nan", "nan", 24))
+    bad = said(Trouble(25, "loss", "nan", "nan", 24))
     back = (1.0, ev.CheckpointReady("/x", CheckpointId(1, 20, "a", 1)))
     assert to_json(shown([durable(20), durable(30), bad, back]), None)["nan"] is None
-    again = said(Anomaly(35, "loss", "nan", "nan", 34))
+    again = said(Trouble(35, "loss", "nan", "nan", 34))
     told = to_json(shown([durable(20), durable(30), bad, back, again]), None)["nan"]
     assert told["last_good"] == 20, "30 was gone back from"
     forward = (1.0, ev.CheckpointReady("/x", CheckpointId(1, 30, "a", 1)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.policy.recovery import Cause, Death
-from supervisor.core.session.missing_packages import DISTRIBUTIONS
-from supervisor.core.session.running import _hint
+from supervisor.core.missing_packages import DISTRIBUTIONS
+from supervisor.core.recovery import Cause, Death
+from supervisor.core.running import _hint
 
 
 @pytest.mark.parametrize(

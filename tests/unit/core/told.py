@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from supervisor.core.clock import Instant
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import Config, Session
-from supervisor.core.session.state_machine import decide, next_wakeup
-from supervisor.core.wire.messages import Finished, Heartbeat
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.instant import Instant
+from supervisor.core.machine import decide, next_wakeup
+from supervisor.core.messages import Beat, Finished
+from supervisor.core.session import Config, Session
 from tests.unit.core.driven import MINE
 
 HERE = (str(MINE),)
-DONE = (ev.TrainerMessage(Finished(900)), ev.TrainerExited(0))
+DONE = (ev.TrainerSaid(Finished(900)), ev.TrainerExited(0))
 
 
 class Told:
@@ -32,7 +32,7 @@ class Told:
 
     def wake(self) -> Told:
         """Let the time pass until the session wants to be woken."""
-        return self(ev.TimerFired(), after_s=next_wakeup(self.session) - self.now.mono_s)
+        return self(ev.Woke(), after_s=next_wakeup(self.session) - self.now.mono_s)
 
     def until(self, kind: type) -> Told:
         """Wake until something of this kind is commanded; the store answers all the while."""
@@ -40,8 +40,8 @@ class Told:
             if self.wake().asked(kind):
                 return self
             commands = self.commands
-            if do.CheckFence() in commands:
-                self(ev.FenceChecked(HERE))
+            if do.LookAtFence() in commands:
+                self(ev.FenceSeen(HERE))
             if do.WriteJournal() in commands:
                 self(ev.JournalWritten())
             if self.asked(kind):
@@ -55,12 +55,10 @@ class Told:
 
 def claimed(config: Config | None = None) -> Told:
     """Return a session that has claimed and settled, and knows its history."""
-    told = Told(config)(ev.SessionStarted(), ev.RunInspected(()), ev.ClaimWritten(MINE)).wake()
-    return told(ev.RunInspected(HERE), ev.EnvironmentReady(1.0), ev.HistoryRead())
+    told = Told(config)(ev.Started(), ev.Looked(()), ev.ClaimWritten(MINE)).wake()
+    return told(ev.Looked(HERE), ev.EnvironmentReady(1.0), ev.HistoryRead())
 
 
 def running(config: Config | None = None) -> Told:
     """Return a session whose trainer steps."""
-    return claimed(config)(
-        ev.CheckpointReady("", None), ev.TrainerStarted(7), ev.TrainerMessage(Heartbeat(0, "step", 900))
-    )
+    return claimed(config)(ev.CheckpointReady("", None), ev.Launched(7), ev.TrainerSaid(Beat(0, "step", 900)))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.engine.paths import RunPaths
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 from tests.faults.world import World, before
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def run() -> RunPaths:
-    return RunPaths("plates")
+def run() -> RunPlace:
+    return RunPlace("plates")
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from supervisor.core.clock import Instant
-from supervisor.core.session import events as ev
-from supervisor.core.wire import messages
-from supervisor.engine.file_watch.watcher import WatchedAttempt, Watcher
-from supervisor.engine.unmodified import restore as file_restore
-from supervisor.engine.unmodified.snapshot_series import SnapshotSeries
+from supervisor.core import events as ev
+from supervisor.core import messages
+from supervisor.core.instant import Instant
+from supervisor.engine.files import putting_back
+from supervisor.engine.files.series import Series
+from supervisor.engine.files.watcher import Scene, Watcher
 
 
 class Clock:
@@ -33,13 +33,13 @@ class Folder:
         self.staging.mkdir()
         self.clock = Clock()
         self.said: list[messages.Message] = []
-        self.series = SnapshotSeries(self.staging, self.clock, lambda _: None, self._hear)
-        self.watcher = Watcher(WatchedAttempt(self.root, "out", os.getsid(0)), self.series, lambda: None)
-        self.watcher.poll_once()
+        self.series = Series(self.staging, self.clock, lambda _: None, self._hear)
+        self.watcher = Watcher(Scene(self.root, "out", os.getsid(0)), self.series, lambda: None)
+        self.watcher.turn()
 
     def after(self, seconds: float) -> float:
         self.clock.now_s += seconds
-        return self.watcher.poll_once()
+        return self.watcher.turn()
 
     def settle(self) -> None:
         """Look until all is quiet."""
@@ -47,23 +47,23 @@ class Folder:
             self.after(1.0)
 
     @property
-    def staged(self) -> list[messages.CheckpointStaged]:
-        return [each for each in self.said if isinstance(each, messages.CheckpointStaged)]
+    def staged(self) -> list[messages.Staged]:
+        return [each for each in self.said if isinstance(each, messages.Staged)]
 
     @property
     def notes(self) -> list[str]:
-        return [each.text for each in self.said if isinstance(each, messages.TrainerNote)]
+        return [each.text for each in self.said if isinstance(each, messages.Note)]
 
     def newest(self) -> Path:
         return self.staging / self.staged[-1].folder
 
-    def put_back(self, into: Path) -> file_restore.RestoredFolder:
-        found = file_restore.file_manifest_in(self.newest())
+    def put_back(self, into: Path) -> putting_back.PutBack:
+        found = putting_back.carried_in(self.newest())
         assert found is not None
-        return file_restore.restore_files(self.newest(), found[0], into, self.aside)
+        return putting_back.put_back(self.newest(), found[0], into, self.aside)
 
     def _hear(self, event: ev.Event) -> None:
-        assert isinstance(event, ev.TrainerMessage), event
+        assert isinstance(event, ev.TrainerSaid), event
         self.said.append(event.message)
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.engine.host import accelerators
-from supervisor.engine.host.accelerators import GIB, Accelerator, DetectedAccelerators
+from supervisor.engine import accelerators
+from supervisor.engine.accelerators import GIB, Card, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-T4 = Accelerator("Tesla T4", 15 * GIB)
+T4 = Card("Tesla T4", 15 * GIB)
 # A stand-in for NVIDIA's library, with two cards, one of which does not tell its memory.
 NVML = """
 #include <string.h>
@@ -41,14 +41,14 @@ def chip(root: Path, slot: str, vendor: str, device: str) -> None:
     [
         ((), ""),
         ((T4,), "1 x Tesla T4, 15 GB"),
-        ((Accelerator("NVIDIA H200"),), "1 x NVIDIA H200"),
+        ((Card("NVIDIA H200"),), "1 x NVIDIA H200"),
         ((T4, T4), "2 x Tesla T4, 15 GB each"),
-        ((Accelerator("TPU v5e", 16 * GIB),) * 8, "8 x TPU v5e, 16 GB each"),
-        ((T4, Accelerator("NVIDIA L4", 23 * GIB)), "1 x Tesla T4, 15 GB and 1 x NVIDIA L4, 23 GB"),
+        ((Card("TPU v5e", 16 * GIB),) * 8, "8 x TPU v5e, 16 GB each"),
+        ((T4, Card("NVIDIA L4", 23 * GIB)), "1 x Tesla T4, 15 GB and 1 x NVIDIA L4, 23 GB"),
     ],
 )
-def test_they_are_said_in_one_way(cards: tuple[Accelerator, ...], words: str):
-    assert DetectedAccelerators(cards).words == words
+def test_they_are_said_in_one_way(cards: tuple[Card, ...], words: str):
+    assert Seen(cards).words == words
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_drivers_files_name_the_cards_where_its_library_is_not_there(tmp_pat
         (files / "gpus" / slot / "information").write_text("Model: \t\t Tesla T4\nIRQ:   \t\t 33\n")
     (files / "version").write_text(f"{line}\nGCC version:  gcc version 12.3.0\n")
     assert accelerators.nvidia_files(files) == (("Tesla T4", "Tesla T4"), "550.54.15")
-    assert accelerators.nvidia(tmp_path, "no-such-library.so") == ((Accelerator("Tesla T4"),) * 2, "550.54.15")
+    assert accelerators.nvidia(tmp_path, "no-such-library.so") == ((Card("Tesla T4"),) * 2, "550.54.15")
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_the_drivers_library_tells_memory(tmp_path: Path):
     gpu = tmp_path / "proc/driver/nvidia/gpus/0000:00:04.0"
     gpu.mkdir(parents=True)
     (gpu / "information").write_text("Model: \t\t Tesla T4\n")
-    assert accelerators.nvidia(tmp_path, str(library)) == ((T4, Accelerator("Tesla T4")), "550.54.15")
+    assert accelerators.nvidia(tmp_path, str(library)) == ((T4, Card("Tesla T4")), "550.54.15")
 
 
 def test_without_a_driver_its_library_is_not_loaded(tmp_path: Path):
@@ -91,7 +91,7 @@ def test_what_is_hidden_from_a_job_is_not_counted(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(accelerators, "nvidia", lambda _root: ((T4, T4, T4), "550"))
     monkeypatch.setattr(accelerators, "tpu", lambda _environ, _root: ())
     environ = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
-    assert accelerators.detect(environ).cards == (T4,) * count
+    assert accelerators.seen(environ).cards == (T4,) * count
 
 
 @pytest.mark.parametrize(("device", "name", "memory"), [("0x0063", "TPU v5e", 16), ("0x006f", "TPU v6e", 32)])
@@ -99,7 +99,7 @@ def test_tpu_chips_are_seen_on_the_bus(tmp_path: Path, device: str, name: str, m
     chip(tmp_path, "0000:00:05.0", "0x1ae0", device)
     chip(tmp_path, "0000:00:06.0", "0x1ae0", "0x0042")  # Google's network card
     chip(tmp_path, "0000:00:07.0", "0x10de", device)
-    assert accelerators.tpu({}, tmp_path) == (Accelerator(name, memory * GIB),)
+    assert accelerators.tpu({}, tmp_path) == (Card(name, memory * GIB),)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_tpu_chips_are_seen_on_the_bus(tmp_path: Path, device: str, name: str, m
     ],
 )
 def test_where_the_bus_is_hidden_the_variables_tell(tmp_path: Path, environ: dict[str, str], words: str):
-    assert DetectedAccelerators(accelerators.tpu(environ, tmp_path)).words == words
+    assert Seen(accelerators.tpu(environ, tmp_path)).words == words
 
 
 def test_device_files_tell_how_many_chips_of_no_known_kind(tmp_path: Path):
@@ -125,13 +125,13 @@ def test_device_files_tell_how_many_chips_of_no_known_kind(tmp_path: Path):
     for name in ("vfio", "0", "1"):
         (tmp_path / "dev/vfio" / name).touch()
     assert accelerators.tpu({}, tmp_path) == ()  # other hardware is passed through in this way, too
-    assert accelerators.tpu({"PJRT_DEVICE": "TPU"}, tmp_path) == (Accelerator("TPU"),) * 2
+    assert accelerators.tpu({"PJRT_DEVICE": "TPU"}, tmp_path) == (Card("TPU"),) * 2
 
 
 def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch):
     from threading import Event
 
     over = Event()
-    monkeypatch.setattr(accelerators, "detect", lambda _environ: over.wait(60))
-    assert accelerators.detect_within(0.01, {}) is None
+    monkeypatch.setattr(accelerators, "seen", lambda _environ: over.wait(60))
+    assert accelerators.seen_within(0.01, {}) is None
     over.set()

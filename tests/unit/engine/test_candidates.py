@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.checkpoint.file_manifest import FileExtent, FileManifest, FileRow
+from supervisor.core.carried import Carried, Entry, Piece
 from supervisor.core.errors import UserError
-from supervisor.engine.unmodified.resume_candidates import ResumeCandidates
+from supervisor.engine.files.candidates import Candidates
 
 ROOT = Path("/there")
 
@@ -20,13 +20,13 @@ class Said(list[str]):
         self.append(words)
 
 
-def carried(*paths: str, checkpoint: str = "") -> FileManifest:
+def carried(*paths: str, checkpoint: str = "") -> Carried:
     """Return files that were saved one after the other, ten seconds apart."""
     entries = [
-        FileRow(path, "file", 0o644, place * 10_000_000_000, FileExtent("file-1", 0, 9, ""))
+        Entry(path, "file", 0o644, place * 10_000_000_000, Piece("file-1", 0, 9, ""))
         for place, path in enumerate(paths)
     ]
-    return FileManifest(7, "", tuple(entries), checkpoint)
+    return Carried(7, "", tuple(entries), checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def carried(*paths: str, checkpoint: str = "") -> FileManifest:
 )  # fmt: skip
 def test_the_template_is_filled(paths: tuple[str, ...], template: str, arguments: tuple[str, ...]) -> None:
     said = Said()
-    candidates = ResumeCandidates(said)
-    candidates.use_snapshot("folder", carried(*paths))
+    candidates = Candidates(said)
+    candidates.of("folder", carried(*paths))
     assert candidates.arguments(template, ROOT, 7) == arguments
     assert said == []
 
@@ -67,8 +67,8 @@ def test_the_template_is_filled(paths: tuple[str, ...], template: str, arguments
 def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
     paths: tuple[str, ...], template: str, what: str, hint: str
 ) -> None:
-    candidates = ResumeCandidates(Said())
-    candidates.use_snapshot("folder", carried(*paths))
+    candidates = Candidates(Said())
+    candidates.of("folder", carried(*paths))
     with pytest.raises(UserError) as error:
         candidates.arguments(template, ROOT, 7)
     assert what in error.value.what
@@ -85,21 +85,21 @@ def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
 )
 def test_without_a_file_that_fits_it_is_left_out_and_said(paths: tuple[str, ...], template: str, words: str) -> None:
     said = Said()
-    candidates = ResumeCandidates(said)
-    candidates.use_snapshot("folder", carried(*paths))
+    candidates = Candidates(said)
+    candidates.of("folder", carried(*paths))
     assert candidates.arguments(template, ROOT, 7) == ()
     assert said == [words]
 
 
 def test_each_candidate_is_tried_once_and_said_with_the_rule() -> None:
     said = Said()
-    candidates = ResumeCandidates(said)
-    candidates.use_snapshot("folder", carried("best.pt", "ema.pt", "last.pt"))
+    candidates = Candidates(said)
+    candidates.of("folder", carried("best.pt", "ema.pt", "last.pt"))
     given = []
     for error in ("KeyError: 'a'", "RuntimeError: size mismatch", "KeyError: 'b'"):
         given.append(candidates.arguments("--resume {checkpoint}", ROOT, 7)[1])
-        candidates.use_snapshot("folder", carried("best.pt", "ema.pt", "last.pt"))  # the same files are put back again
-        another = candidates.next_after_failure("script", error)
+        candidates.of("folder", carried("best.pt", "ema.pt", "last.pt"))  # the same files are put back again
+        another = candidates.failed("script", error)
     assert given[0] == "/there/last.pt"
     assert sorted(given) == ["/there/best.pt", "/there/ema.pt", "/there/last.pt"]
     assert said[0] == (
@@ -110,20 +110,20 @@ def test_each_candidate_is_tried_once_and_said_with_the_rule() -> None:
 
 
 def test_another_snapshot_begins_anew() -> None:
-    candidates = ResumeCandidates(Said())
-    candidates.use_snapshot("one", carried("best.pt", "last.pt"))
+    candidates = Candidates(Said())
+    candidates.of("one", carried("best.pt", "last.pt"))
     candidates.arguments("--resume {checkpoint}", ROOT, 7)
-    assert candidates.next_after_failure("script", "KeyError")
-    candidates.use_snapshot("two", carried("best.pt", "last.pt"))
+    assert candidates.failed("script", "KeyError")
+    candidates.of("two", carried("best.pt", "last.pt"))
     assert candidates.arguments("--resume {checkpoint}", ROOT, 7)[1] == "/there/last.pt"
 
 
 def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
     said = Said()
-    candidates = ResumeCandidates(said)
-    candidates.use_snapshot("folder", carried("best.pt", "last.pt"))
+    candidates = Candidates(said)
+    candidates.of("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--ckpt_path {checkpoint}", ROOT, 7)
-    assert not candidates.next_after_failure("setup", "the script refused its arguments (exit code 2)")
+    assert not candidates.failed("setup", "the script refused its arguments (exit code 2)")
     assert said == [
         "the script refused its arguments (exit code 2): --resume-args had added --ckpt_path /there/last.pt"
     ]
@@ -132,8 +132,8 @@ def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
 @pytest.mark.parametrize("kind", ["device-oom", "refused"])
 def test_what_another_checkpoint_would_meet_too_changes_nothing(kind: str) -> None:
     said = Said()
-    candidates = ResumeCandidates(said)
-    candidates.use_snapshot("folder", carried("best.pt", "last.pt"))
+    candidates = Candidates(said)
+    candidates.of("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--resume {checkpoint}", ROOT, 7)
-    assert not candidates.next_after_failure(kind, "no memory")
+    assert not candidates.failed(kind, "no memory")
     assert said == []

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.wire.messages import Heartbeat, Malformed, Message, SaveRequest, ScriptFailed, StopRequest
-from supervisor.engine.trainer_process.channel import Channel
+from supervisor.core.messages import Beat, Malformed, Message, Save, ScriptFailed, Stop
+from supervisor.engine.channel import Channel
 from supervisor.trainer import client
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ SWITCH_S = 1e-6  # threads change places in every few instructions, as on a mach
 class Nobody:
     """A listener that says and does nothing."""
 
-    def beat(self) -> Heartbeat | None:
+    def beat(self) -> Beat | None:
         """Nothing has moved."""
         return None
 
-    def on_save_request(self, message: SaveRequest) -> None:
+    def asked_to_save(self, message: Save) -> None:
         """Not asked here."""
 
-    def on_stop_request(self, message: StopRequest) -> None:
+    def asked_to_stop(self, message: Stop) -> None:
         """Not asked here."""
 
-    def on_supervisor_lost(self) -> None:
+    def supervisor_gone(self) -> None:
         """Not looked at."""
 
 
@@ -57,7 +57,7 @@ def test_the_last_words_of_a_very_short_life_are_heard_before_its_end(tmp_path: 
             if child == 0:
                 short_life(channel.path)
             os.waitpid(child, 0)
-            channel.drain(60.0)
+            channel.hear_out(60.0)
             assert len(heard) == lives
     finally:
         channel.close()
@@ -67,7 +67,7 @@ def test_a_flush_to_nobody_returns(tmp_path: Path) -> None:
     channel = Channel(tmp_path / "channel", lambda _said: None)
     connected = client.connect(str(channel.path), Nobody())
     channel.close()
-    channel.drain(1.0)
+    channel.hear_out(1.0)
     connected.flush(0.1)
     connected.send(ScriptFailed("script", "ValueError", "", ""))
     connected.flush(0.1)
@@ -79,22 +79,22 @@ def test_a_channel_whose_name_was_removed_is_found_again_and_who_is_connected_st
     channel = Channel(tmp_path / "session" / "channel", heard.append)
     first = client.connect(str(channel.path), Nobody())
     shutil.rmtree(tmp_path / "session")
-    assert channel.name_deleted
+    assert channel.unnamed
     with pytest.raises(FileNotFoundError):
         client.connect(str(channel.path), Nobody())
-    first.send(Heartbeat(1, "step"))
+    first.send(Beat(1, "step"))
     first.flush(60.0)
-    channel.listen_again()
-    channel.listen_again()  # nothing is to be done any more
-    assert not channel.name_deleted
+    channel.renew()
+    channel.renew()  # nothing is to be done any more
+    assert not channel.unnamed
     second = client.connect(str(channel.path), Nobody())
-    second.send(Heartbeat(2, "step"))
+    second.send(Beat(2, "step"))
     second.flush(60.0)
-    first.send(Heartbeat(3, "step"))
+    first.send(Beat(3, "step"))
     first.flush(60.0)
     while len(heard) < 3:
         threading.Event().wait(0.01)  # the listeners are threads of their own
-    assert sorted(said.step for said in heard if isinstance(said, Heartbeat)) == [1, 2, 3]
+    assert sorted(said.step for said in heard if isinstance(said, Beat)) == [1, 2, 3]
     channel.close()
 
 
@@ -103,7 +103,7 @@ def test_a_trainer_waits_a_moment_for_a_name_that_is_being_made_again(tmp_path: 
     made: list[Channel] = []
     timer = threading.Timer(0.05, lambda: made.append(Channel(path, lambda _: None)))
     timer.start()
-    connected = client.connect(str(path), Nobody(), timeout_s=60.0)
+    connected = client.connect(str(path), Nobody(), within_s=60.0)
     connected.flush(60.0)
     timer.join()
     made[0].close()

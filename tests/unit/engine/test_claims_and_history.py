@@ -7,15 +7,14 @@ import os
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
-from supervisor.core.ports import AlreadyExists, StoreError
-from supervisor.core.session.events import HistoryRead
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import claims, history, runs
-from supervisor.engine.trainer_process import process_identity
+from supervisor.core.events import HistoryRead
+from supervisor.core.ports import StoreError, Taken
+from supervisor.engine import claims, history, identity, runs
+from supervisor.engine.place import RunPlace
 
-FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")
+FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
 
 
 def unknown(_claimed: object) -> None:
@@ -23,7 +22,7 @@ def unknown(_claimed: object) -> None:
 
 
 def test_a_new_run_has_nobody(store, run):
-    view = claims.inspect(store, run, unknown)
+    view = claims.look(store, run, unknown)
     assert (view.names, view.last, view.claim) == ((), None, {})
 
 
@@ -31,14 +30,14 @@ def test_the_highest_session_is_looked_at_closer(store, run):
     claims.write_claim(store, run, FIRST, {"machine": {"pid": 1}})
     claims.write_claim(store, run, SECOND, {"machine": {"pid": 2}})
     claims.write_end(store, run, FIRST, "stopped", {})
-    view = claims.inspect(store, run, lambda machine: machine == {"pid": 2})
+    view = claims.look(store, run, lambda machine: machine == {"pid": 2})
     assert view.last is not None
-    assert (view.last.session_id, view.last.end, view.last.alive, view.last.file_count) == (SECOND, "", True, 1)
+    assert (view.last.rank, view.last.end, view.last.alive, view.last.signs) == (SECOND, "", True, 1)
 
 
 def test_an_epoch_is_taken_once(store, run):
     claims.write_claim(store, run, FIRST, {})
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(Taken):
         claims.write_claim(store, run, FIRST, {})
 
 
@@ -50,13 +49,13 @@ def test_twins_of_a_session_are_one_session(store, run):
 
 def test_a_look_counts_the_questions_and_the_answers(store, run):
     claims.write_claim(store, run, FIRST, {})
-    claims.probe(store, run, FIRST)
-    claims.answer_probe(store, run, FIRST, 1)
-    claims.probe(store, run, FIRST)
-    seen = claims.inspect(store, run, lambda _machine: None).last
+    claims.knock(store, run, FIRST)
+    claims.answer(store, run, FIRST, 1)
+    claims.knock(store, run, FIRST)
+    seen = claims.look(store, run, lambda _machine: None).last
     assert (seen.asked, seen.answered) == (2, 1)
-    claims.answer_probe(store, run, FIRST, 2)
-    assert claims.inspect(store, run, lambda _machine: None).last.answered == 2
+    claims.answer(store, run, FIRST, 2)
+    assert claims.look(store, run, lambda _machine: None).last.answered == 2
 
 
 def test_a_damaged_claim_or_end_tells_what_its_name_tells(store, run):
@@ -80,8 +79,8 @@ def test_history_is_carried_so_that_a_successor_reads_only_the_last_sessions(sto
     told = history.read(store, run, SECOND, unknown)
     assert told.lost == 1
     claims.write_claim(store, run, SECOND, {"platform": "colab"})
-    history.write_summary(store, run, SECOND, told)
-    third = SessionId(3, "cc")
+    history.carry(store, run, SECOND, told)
+    third = Rank(3, "cc")
     read, real = [], store.read
     monkeypatch.setattr(store, "read", lambda path: (read.append(path), real(path))[1])
     again = history.read(store, run, third, unknown)
@@ -94,7 +93,7 @@ def test_a_damaged_history_is_read_anew_from_the_sessions_before(store, run, bod
     claims.write_claim(store, run, FIRST, {})
     claims.write_claim(store, run, SECOND, {})
     store.create(f"{run.session(SECOND)}/{history.CARRIED}", body)
-    told = history.read(store, run, SessionId(3, "cc"), unknown)
+    told = history.read(store, run, Rank(3, "cc"), unknown)
     assert told.lost == 2
 
 
@@ -103,15 +102,15 @@ def test_nothing_before_is_an_empty_history(store, run):
 
 
 def test_a_process_knows_itself_alive_and_a_dead_one_dead():
-    here = process_identity.mine()
-    assert process_identity.alive(here) is True
+    here = identity.mine()
+    assert identity.alive(here) is True
     child = os.fork()
     if child == 0:
         os._exit(0)
-    since = process_identity.started(child)
+    since = identity.started(child)
     os.waitpid(child, 0)
-    assert process_identity.alive({**here, "pid": child, "since": since or "1"}) is False
-    assert process_identity.started(child) is None
+    assert identity.alive({**here, "pid": child, "since": since or "1"}) is False
+    assert identity.started(child) is None
 
 
 @pytest.mark.parametrize(
@@ -119,11 +118,11 @@ def test_a_process_knows_itself_alive_and_a_dead_one_dead():
                 {"machine": "another of the fleet"}]
 )  # fmt: skip
 def test_of_another_boot_or_process_table_nothing_is_known(changed):
-    assert process_identity.alive({**process_identity.mine(), **changed}) is None
+    assert identity.alive({**identity.mine(), **changed}) is None
 
 
 def test_a_pid_that_was_given_to_another_process_is_not_the_one_that_claimed():
-    assert process_identity.alive({**process_identity.mine(), "since": "12345"}) is False
+    assert identity.alive({**identity.mine(), "since": "12345"}) is False
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_one_that_claimed():
 )
 def test_only_another_boot_of_another_name_is_certainly_another_machine(there, may):
     """After a restart, or from a container beside, one reads what the drive has only in its cache."""
-    assert process_identity.maybe_here(there, {"boot": "a", "host": "one"}) is may
+    assert identity.maybe_here(there, {"boot": "a", "host": "one"}) is may
 
 
 @pytest.fixture
@@ -182,12 +181,12 @@ def test_two_machines_that_enter_at_once_agree_on_one_record(store, run, script,
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", " leading", "x" * 101, "a\nb"])
 def test_names_that_cannot_be_folders_are_refused(store, script, name):
     with pytest.raises(UsageError):
-        runs.enter(store, RunPaths(name), script, [], {})
+        runs.enter(store, RunPlace(name), script, [], {})
 
 
 @pytest.mark.parametrize("kind", ["full", "read-only", "gone", "unreadable"])
 def test_a_store_that_cannot_be_used_is_said_in_two_lines(store, kind):
-    said = runs.unusable_store(store, StoreError("no answer", kind))
+    said = runs.cannot_use(store, StoreError("no answer", kind))
     assert said.exit_code == FAILED_PRECHECKS
     assert said.hint
 
@@ -201,30 +200,30 @@ def test_runs_are_the_folders_with_a_record(store, run, script):
 
 def test_how_long_machines_lived_is_learned_from_all_runs_of_the_store(store, run):
     for name, lives in (("older", [40000.0]), ("other", [41000.0, 80000.0]), ("toy", [1.0])):
-        one = RunPaths(name)
+        one = RunPlace(name)
         told = HistoryRead(reclaimed_on={"colab": tuple(lives), "slurm": (99.0,)})
         claims.write_claim(store, one, FIRST, {"platform": "colab"})
-        history.write_summary(store, one, FIRST, told)
+        history.carry(store, one, FIRST, told)
         claims.write_claim(store, one, SECOND, {})  # it died before it could carry anything
-    assert history.peer_lifetimes(store, RunPaths("toy"), "colab") == (40000.0, 41000.0, 80000.0)
-    assert history.peer_lifetimes(store, RunPaths("new"), "kaggle") == ()
+    assert history.lives_of_others(store, RunPlace("toy"), "colab") == (40000.0, 41000.0, 80000.0)
+    assert history.lives_of_others(store, RunPlace("new"), "kaggle") == ()
 
 
 def test_only_machines_of_our_own_platform_tell_how_long_ours_may_live(store, run):
     claims.write_claim(store, run, FIRST, {"platform": "colab"})
-    history.write_summary(store, run, FIRST, HistoryRead(reclaimed_on={"colab": (40000.0,), "slurm": (9e5,)}))
+    history.carry(store, run, FIRST, HistoryRead(reclaimed_on={"colab": (40000.0,), "slurm": (9e5,)}))
     told = history.read(store, run, SECOND, unknown, "colab")
     assert told.reclaimed_s == (40000.0,)
-    history.write_summary(store, run, SECOND, told)
-    assert history.read(store, run, SessionId(3, "cc"), unknown, "slurm").reclaimed_s == (9e5,)
+    history.carry(store, run, SECOND, told)
+    assert history.read(store, run, Rank(3, "cc"), unknown, "slurm").reclaimed_s == (9e5,)
 
 
 def test_the_cost_of_learning_from_others_is_bounded(store, run, monkeypatch):
     for number in range(30):
         for epoch in range(1, 6):
-            claims.write_claim(store, RunPaths(f"run-{number:02}"), SessionId(epoch, "aa"), {})
+            claims.write_claim(store, RunPlace(f"run-{number:02}"), Rank(epoch, "aa"), {})
     asked, read, listed = [], store.read, store.list
     monkeypatch.setattr(store, "read", lambda path: (asked.append(path), read(path))[1])
     monkeypatch.setattr(store, "list", lambda path: (asked.append(path), listed(path))[1])
-    history.peer_lifetimes(store, run, "colab")
+    history.lives_of_others(store, run, "colab")
     assert len(asked) <= 1 + history.OTHER_RUNS_MAX * (1 + history.SESSIONS_BACK)

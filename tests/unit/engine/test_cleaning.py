@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine import atomic
-from supervisor.engine.host import cleaning
-from supervisor.engine.host.cleaning import Places
+from supervisor.engine import cleaning
+from supervisor.engine.cleaning import Places
+from supervisor.environments import locks
 
 RUN = "0123456789abcdef"
 
@@ -40,13 +40,13 @@ def names(items: list[cleaning.Item]) -> dict[str, str]:
 
 
 def test_environments_caches_and_finished_runs_may_go_and_unproved_work_stays(places: Places):
-    found = names(cleaning.find_items(places, everything=False))
+    found = names(cleaning.found(places, everything=False))
     assert found.pop("fedcba9876543210").startswith("holds step 50 of")
     assert found == {"cp311-aa": "", "uv-cache": "", "ready": "", "hyperlpr_example": "", RUN: ""}
 
 
 def test_all_means_the_supervisors_own_too_and_names_the_unproved_work(places: Places):
-    found = cleaning.find_items(places, everything=True)
+    found = cleaning.found(places, everything=True)
     assert set(names(found)) >= {"packages-cp311", "tools", "state"}
     (held,) = [item for item in found if item.path.name == "fedcba9876543210"]
     assert held.keeps == ""
@@ -54,7 +54,7 @@ def test_all_means_the_supervisors_own_too_and_names_the_unproved_work(places: P
 
 
 def test_an_environment_is_named_by_its_packages_and_sized_on_the_disk(places: Places):
-    environment = next(item for item in cleaning.find_items(places, everything=False) if item.kind == "environment")
+    environment = next(item for item in cleaning.found(places, everything=False) if item.kind == "environment")
     assert "einops, torch" in environment.words
     assert environment.bytes >= 10_000
 
@@ -62,14 +62,14 @@ def test_an_environment_is_named_by_its_packages_and_sized_on_the_disk(places: P
 def test_a_file_with_two_names_counts_once(places: Places):
     home = places.homes[0]
     os.link(home / "uv-cache/file", home / "envs/cp311-aa/linked")
-    before = sum(item.bytes for item in cleaning.find_items(places, everything=False))
+    before = sum(item.bytes for item in cleaning.found(places, everything=False))
     (home / "envs/cp311-aa/linked").unlink()
     (home / "envs/cp311-aa/own").write_bytes(b"x" * 10_000)
-    assert sum(item.bytes for item in cleaning.find_items(places, everything=False)) > before
+    assert sum(item.bytes for item in cleaning.found(places, everything=False)) > before
 
 
 def test_what_is_removed_is_gone_with_what_lies_beside_it(places: Places):
-    for item in cleaning.find_items(places, everything=True):
+    for item in cleaning.found(places, everything=True):
         assert cleaning.remove(item), item
     cleaning.remove_empty([places.homes[0] / "envs", *places.homes, *places.runs])
     assert not places.homes[0].exists()
@@ -84,8 +84,8 @@ def test_what_is_locked_stays(places: Places, name: str):
         if name.endswith(".lock"):
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
-            atomic.hold_in_use(lock)
-        found = cleaning.find_items(places, everything=True)
+            locks.hold_in_use(lock)
+        found = cleaning.found(places, everything=True)
         (environment,) = [item for item in found if item.kind == "environment"]
         assert environment.keeps == "a process holds its lock"
         assert not cleaning.remove(environment)
@@ -93,7 +93,7 @@ def test_what_is_locked_stays(places: Places, name: str):
 
 
 def test_what_was_taken_into_use_since_it_was_listed_stays(places: Places):
-    (item,) = [each for each in cleaning.find_items(places, everything=True) if each.path.name == "fedcba9876543210"]
+    (item,) = [each for each in cleaning.found(places, everything=True) if each.path.name == "fedcba9876543210"]
     with (item.path / "e00000001-00000001/lock").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert not cleaning.remove(item)
@@ -110,7 +110,7 @@ def test_what_a_process_names_in_its_environment_stays(places: Places):
     try:
         assert child.stdout
         child.stdout.readline()
-        (environment,) = [item for item in cleaning.find_items(places, everything=True) if item.kind == "environment"]
+        (environment,) = [item for item in cleaning.found(places, everything=True) if item.kind == "environment"]
         assert environment.keeps == f"process {child.pid} uses it"
     finally:
         child.communicate(b"\n")
@@ -118,5 +118,5 @@ def test_what_a_process_names_in_its_environment_stays(places: Places):
 
 def test_the_notes_of_a_launch_stay_while_its_machine_may_live(places: Places):
     serving = cleaning.replace(places, serving=lambda _: "colab-1")
-    (launch,) = [item for item in cleaning.find_items(serving, everything=True) if item.kind == "launch"]
+    (launch,) = [item for item in cleaning.found(serving, everything=True) if item.kind == "launch"]
     assert launch.keeps == "the machine colab-1 may live"

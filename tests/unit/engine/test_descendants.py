@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.engine import atomic
-from supervisor.engine.trainer_process import descendants, orphans, process_identity
-from supervisor.engine.trainer_process.descendants import VARIABLE, Mark
+from supervisor.core.claim import Rank
+from supervisor.engine import descendants, identity, orphans
+from supervisor.engine.descendants import VARIABLE, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEAD = Mark(os.urandom(8).hex(), SessionId(1, "aa"), 4_000_000, "1")  # a run of these tests alone
-MINE = SessionId(2, "bb")
+DEAD = Mark(os.urandom(8).hex(), Rank(1, "aa"), 4_000_000, "1")  # a run of these tests alone
+MINE = Rank(2, "bb")
 STAYS = "import time\nprint(flush=True)\ntime.sleep(600)"
 DEAF = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{STAYS}"
 FORKED = "import os\nif os.fork():\n    os._exit(0)\nos.setsid()\n" + STAYS
@@ -86,10 +85,8 @@ def test_the_local_folder_need_not_be_there_any_more(start, tmp_path):
 OTHERS = {
     "of nobody": None,
     "of another run": replace(DEAD, run_id="fedcba9876543210"),
-    "of a later session": replace(DEAD, rank=SessionId(3, "cc")),
-    "of a session whose supervisor lives": replace(
-        DEAD, pid=os.getpid(), since=process_identity.started(os.getpid()) or ""
-    ),
+    "of a later session": replace(DEAD, rank=Rank(3, "cc")),
+    "of a session whose supervisor lives": replace(DEAD, pid=os.getpid(), since=identity.started(os.getpid()) or ""),
     "with half a mark": f"{DEAD.run_id} e00000001-aa",
     "with a mark of other words": f"{DEAD.run_id} e00000001-aa x y",
     "with an empty mark": "",
@@ -116,7 +113,7 @@ def test_a_process_of_another_user_is_left_alone_even_with_our_mark(start, tmp_p
 def test_this_process_and_those_above_it_are_left_alone():
     """A trainer may start another supervisor: what that ends must not be itself."""
     run_id = os.urandom(8).hex()  # of this test alone, because other trainers may live on this machine
-    inner = f"from supervisor.engine.trainer_process import descendants as d; print(d.end(lambda mark: mark.run_id == {run_id!r}))"
+    inner = f"from supervisor.engine import descendants as d; print(d.end(lambda mark: mark.run_id == {run_id!r}))"
     program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {inner!r}], check=True)"
     told = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, VARIABLE: str(replace(DEAD, run_id=run_id))},
@@ -135,22 +132,22 @@ def test_what_forked_and_holds_the_lock_of_a_dead_trainer_is_not_waited_for(star
     """The trainer is gone, so there is no last checkpoint to wait for."""
     session = tmp_path / DEAD.run_id / str(DEAD.rank)
     session.mkdir(parents=True)
-    lock = orphans.lock_session(session / orphans.LOCK)
+    lock = orphans.hold(session / orphans.LOCK)
     first = start(DEAD, FORKED, pass_fds=(lock,), start_new_session=True)
     orphans.note_trainer(session, first.pid)
     os.close(lock)
     first.wait(30)
-    assert atomic.is_locked(session / orphans.LOCK)
+    assert orphans.is_held(session / orphans.LOCK)
     monkeypatch.setattr(orphans, "WAIT_S", float("nan"))  # waiting would fail
     at_the_next_start(tmp_path)
-    assert not atomic.is_locked(session / orphans.LOCK)
+    assert not orphans.is_held(session / orphans.LOCK)
 
 
 def test_the_wait_for_a_living_trainer_is_said_at_once(start, tmp_path, monkeypatch):
     session = tmp_path / DEAD.run_id / str(DEAD.rank)
     session.mkdir(parents=True)
     monkeypatch.setattr(orphans, "WAIT_S", 0.1)
-    lock = orphans.lock_session(session / orphans.LOCK)
+    lock = orphans.hold(session / orphans.LOCK)
     trainer = start(DEAD, DEAF, pass_fds=(lock,), start_new_session=True)
     orphans.note_trainer(session, trainer.pid)
     os.close(lock)

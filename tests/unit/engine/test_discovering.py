@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
-from supervisor.engine.file_watch.discovery import FOLDER_MAX, STATES_MIN, Discovery
+from supervisor.core.instant import Instant
+from supervisor.engine.files.discovering import FOLDER_MAX, STATES_MIN, Discovery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ class Script:
     def beside(self, path: str) -> None:
         self.logs.add(path)
 
-    def watched_paths(self) -> set[str]:
+    def kept(self) -> set[str]:
         return {*self.saves, *self.logs}
 
     def was_kept(self, path: str) -> bool:
@@ -55,7 +55,7 @@ class Script:
     def stepping(self) -> bool:
         return self.trains
 
-    def scan_done(self) -> None:
+    def looked(self) -> None:
         pass
 
 
@@ -252,7 +252,7 @@ def test_what_is_new_and_not_kept_is_named_the_most_likely_first(script: Script)
     script.write("big.xyz", bytes(9000))
     script.write("model.pkl")
     script.look()
-    assert script.discovery.unsaved() == ["model.pkl", "big.xyz", "plot.png"]
+    assert script.discovery.left() == ["model.pkl", "big.xyz", "plot.png"]
 
 
 def test_what_a_script_writes_beside_the_runs_of_a_store_in_the_working_folder_is_found(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from supervisor.engine.trainer_process.process_identity import PROC, cpu_s, started
+from supervisor.engine.identity import PROC, cpu_s, started
 
 needs_proc = pytest.mark.skipif(not PROC.joinpath("self/stat").exists(), reason="needs /proc")
 

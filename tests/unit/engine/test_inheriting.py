@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.claim import Rank
 from supervisor.core.errors import UserError
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.resume import import_run
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import inheriting
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN = RunPaths("plates")
+RUN = RunPlace("plates")
 
 
 def left(folder: Path, *ids: CheckpointId) -> str:
@@ -27,7 +27,7 @@ def left(folder: Path, *ids: CheckpointId) -> str:
         "plates/run.json", b'{"schema": 1, "id": "abc0abc0abc0abc0", "script": "t.py", "arguments": [], "options": {}}'
     )
     for id_ in ids:
-        rank = SessionId(id_.generation, id_.writer)
+        rank = Rank(id_.epoch, id_.writer)
         store.create(f"{RUN.step(rank, id_.step)}/manifest-{id_.seq:06d}-{0:016x}.json", b"{}")
         store.create(f"{RUN.step(rank, id_.step)}/state-{id_.seq}.bin", os.urandom(50))
     (folder / "plates/.tmp-half").write_bytes(b"half")
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 def bring(store: FolderStore, *folders: str) -> tuple[bool, list[str]]:
     said: list[str] = []
-    return import_run.import_run(store, RUN, folders, FolderStore, lambda words, _hint: said.append(words)), said
+    return inheriting.bring(store, RUN, folders, FolderStore, lambda words, _hint: said.append(words)), said
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -7,27 +7,26 @@ import json
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.clock import Instant
-from supervisor.core.session import commands as do
-from supervisor.core.session import events as ev
-from supervisor.core.session.status import RunStatus
-from supervisor.core.wire import messages
-from supervisor.engine import journal
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import messages
+from supervisor.core.claim import Rank
+from supervisor.core.instant import Instant
+from supervisor.core.status import RunStatus
+from supervisor.engine import journal, output
 from supervisor.engine.journal import Journal
-from supervisor.engine.trainer_process import log_capture
-from supervisor.engine.trainer_process.log_capture import LogCapture
+from supervisor.engine.output import Output
 from tests.faults import syscalls
 
-RANK = SessionId(1, "aa")
+RANK = Rank(1, "aa")
 
 
 def at(seconds: float) -> Instant:
     return Instant(1_000.0 + seconds, seconds)
 
 
-def beat(step: int) -> ev.TrainerMessage:
-    return ev.TrainerMessage(messages.Heartbeat(step, "step", seconds={}, longest_s={"step": 1.0}))
+def beat(step: int) -> ev.TrainerSaid:
+    return ev.TrainerSaid(messages.Beat(step, "step", seconds={}, longest_s={"step": 1.0}))
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def write(store, run, pieces) -> None:
 
 def test_the_pieces_replay_to_the_status_that_was_published(kept, store, run):
     for second in range(6):
-        kept.record(at(second), ev.TrainerStarted(100 + second))
+        kept.record(at(second), ev.Launched(100 + second))
         kept.record(at(second), beat(second))
         if second % 2:
             write(store, run, kept.take())
@@ -52,10 +51,10 @@ def test_the_pieces_replay_to_the_status_that_was_published(kept, store, run):
 
 
 def test_a_piece_whose_answer_was_lost_is_tried_again_under_its_name_so_that_nothing_is_told_twice(kept, store, run):
-    kept.record(at(1), ev.TrainerStarted(1))
+    kept.record(at(1), ev.Launched(1))
     first = kept.take()
     kept.put_back(first)
-    kept.record(at(2), ev.TrainerStarted(2))
+    kept.record(at(2), ev.Launched(2))
     again = kept.take()
     assert again[0] == first[0]
     assert [name for name, _ in again] == ["journal-000001.jsonl", "journal-000002.jsonl"]
@@ -65,7 +64,7 @@ def test_a_piece_whose_answer_was_lost_is_tried_again_under_its_name_so_that_not
 
 
 def test_nothing_new_is_no_piece(kept):
-    kept.record(at(1), ev.TrainerStarted(1))
+    kept.record(at(1), ev.Launched(1))
     assert len(kept.take()) == 1
     assert kept.take() == []
 
@@ -81,8 +80,8 @@ def test_a_full_local_disk_does_not_end_the_session(kept, tmp_path):
     spool = tmp_path / "journal.jsonl"
     with syscalls.bent(syscalls.failing(1, errno.ENOSPC, lasting=True, of=str(spool))):
         kept.open_spool(spool)
-        kept.record(at(1), ev.TrainerStarted(1))
-    kept.record(at(2), do.Notify("info", "there is room again"))
+        kept.record(at(1), ev.Launched(1))
+    kept.record(at(2), do.Say("info", "there is room again"))
     assert "there is room again" in spool.read_text()
     assert len(kept.take()[0][1].splitlines()) == 3
 
@@ -91,7 +90,7 @@ def test_a_full_local_disk_does_not_end_the_session(kept, tmp_path):
     "head", [b"", b"{", b"[]", b'{"is":"RunStatus"}', b'{"is":"RunStatus","status":[]}', b'{"is":"RunStatus","status":{"durable_at":{"mono_s":1}}}']
 )  # fmt: skip
 def test_a_piece_with_a_damaged_beginning_is_read_as_far_as_it_can_be(kept, head):
-    kept.record(at(1), ev.TrainerStarted(7))
+    kept.record(at(1), ev.Launched(7))
     body = kept.take()[0][1].splitlines()[1]
     _, records = journal.parse_piece(b"\n".join([head, b"\xff garbage", body, b'{"is": "Launched"']))
     assert [record.value.pid for record in records] == [7]
@@ -111,7 +110,7 @@ def test_a_status_goes_through_json_and_back():
 
 
 def test_output_is_handed_out_once_and_again_under_its_name_after_a_failure(tmp_path):
-    printed = LogCapture()
+    printed = Output()
     printed.begin(1, tmp_path / "output.log")
     printed.add(b"one\n")
     first = printed.take()
@@ -123,7 +122,7 @@ def test_output_is_handed_out_once_and_again_under_its_name_after_a_failure(tmp_
 
 
 def test_a_full_local_disk_does_not_stop_the_reader_of_the_trainer_s_output(tmp_path):
-    printed = LogCapture()
+    printed = Output()
     printed.begin(1, tmp_path / "output.log")
     with syscalls.bent(syscalls.failing(1, errno.ENOSPC, lasting=True, of=str(tmp_path))):
         assert printed.add(b"line\nhalf") == [b"line"]
@@ -132,8 +131,8 @@ def test_a_full_local_disk_does_not_stop_the_reader_of_the_trainer_s_output(tmp_
 
 
 def test_while_the_store_is_away_the_memory_for_output_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(log_capture, "PIECE_BYTES_MAX", 100)
-    printed = LogCapture()
+    monkeypatch.setattr(output, "PIECE_BYTES_MAX", 100)
+    printed = Output()
     printed.begin(1, tmp_path / "output.log")
     for number in range(50):
         printed.add(b"%03d " % number * 8)
@@ -144,7 +143,7 @@ def test_while_the_store_is_away_the_memory_for_output_is_bounded(tmp_path, monk
 
 
 def test_a_progress_bar_shows_its_last_state(tmp_path):
-    printed = LogCapture()
+    printed = Output()
     printed.begin(1, tmp_path / "output.log")
     assert printed.add(b"10%\r50%\r100%\n") == [b"100%"]
     assert list(printed.tail) == ["100%"]

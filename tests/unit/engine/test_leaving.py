@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.errors import UserError
-from supervisor.core.ports import Platform, StoreTraits
-from supervisor.core.session import events as ev
-from supervisor.core.session.state import Config, Phase, SaveProgress, Session, TrainerState
+from supervisor.core.ports import Platform, Traits
+from supervisor.core.session import Config, Phase, Saves, Session, Trainer
+from supervisor.engine import leaving
 from supervisor.engine.clock import BootClock
-from supervisor.engine.host import machine_release
-from supervisor.engine.loop import EventQueue
+from supervisor.engine.loop import Inbox
 
-FINISHED = Session(Config(), phase=Phase.SUCCEEDED, trainer=TrainerState(attempt=1))
+FINISHED = Session(Config(), phase=Phase.SUCCEEDED, trainer=Trainer(attempt=1))
 
 
 class Machine:
@@ -24,7 +24,7 @@ class Machine:
     def __init__(self, refuses: str = "") -> None:
         self.done: list[str] = []
         self.said: list[str] = []
-        self.inbox = EventQueue()
+        self.inbox = Inbox()
         self.refuses = refuses
 
     def platform(self) -> Platform:
@@ -42,23 +42,23 @@ class Machine:
         self, session: Session = FINISHED, *, evidence="drivefs", mounted=False, safe=True, keep=False, **changed
     ) -> list[str]:
         platform = replace(self.platform(), **changed)
-        traits = StoreTraits(evidence=evidence, mounted=mounted, where="/content/runs")
-        leaver = machine_release.MachineRelease(
+        traits = Traits(evidence=evidence, mounted=mounted, where="/content/runs")
+        leaver = leaving.Leaving(
             platform, traits, inbox=self.inbox, clock=BootClock(), say=lambda *words: self.said.extend(words)
         )
-        leaver.release_or_requeue(session, safe=safe, keep=keep)
+        leaver.leave(session, safe=safe, keep=keep)
         return self.done
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_release, "PAUSE_S", 0.01)
+    monkeypatch.setattr(leaving, "PAUSE_S", 0.01)
 
 
 def test_a_finished_run_gives_its_machine_back_and_says_so_before():
     machine = Machine()
     assert machine.leave() == ["release"]
-    assert machine.said[0].startswith("the run is finished and safe: releasing this machine")
+    assert machine.said[0].startswith("the run is finished and safe: giving this machine back")
     assert "--keep-machine" in machine.said[1]
 
 
@@ -90,21 +90,21 @@ def test_a_run_on_the_machines_own_disk_keeps_the_machine_because_it_would_go_wi
 
 def test_who_only_came_to_look_at_a_finished_run_keeps_the_machine():
     machine = Machine()
-    assert machine.leave(FINISHED.with_(trainer=TrainerState())) == []
+    assert machine.leave(FINISHED.with_(trainer=Trainer())) == []
     assert machine.said == []
 
 
 def test_keep_machine_keeps_it_and_says_what_that_costs():
     machine = Machine()
     assert machine.leave(keep=True) == []
-    assert "uses more compute units" in machine.said[0]
+    assert "goes on using up compute units" in machine.said[0]
 
 
 @pytest.mark.parametrize(("name", "done"), [("SIGINT", []), ("SIGTERM", []), ("SIGHUP", ["release"])])
 def test_a_person_may_still_object(name: str, done: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine_release, "PAUSE_S", 30.0 if not done else 0.05)
+    monkeypatch.setattr(leaving, "PAUSE_S", 30.0 if not done else 0.05)
     machine = Machine()
-    machine.inbox(ev.SignalReceived(name))
+    machine.inbox(ev.Signalled(name))
     assert machine.leave() == done
 
 
@@ -125,10 +125,8 @@ def test_a_hand_over_asks_for_the_next_start_and_gives_nothing_back():
 def test_a_job_that_saved_nothing_new_in_a_long_time_is_not_started_for_ever(step: int | None, done: list[str]):
     machine = Machine()
     durable = None if step is None else CheckpointId(2, step, "aa", 1)
-    began_s = BootClock().now().mono_s - machine_release.FUTILE_S - 9
-    session = FINISHED.with_(
-        phase=Phase.HANDED_OVER, started_s=began_s, resumed_step=500, saves=SaveProgress(durable=durable)
-    )
+    began_s = BootClock().now().mono_s - leaving.FUTILE_S - 9
+    session = FINISHED.with_(phase=Phase.HANDED_OVER, started_s=began_s, resumed_step=500, saves=Saves(durable=durable))
     assert machine.leave(session) == done
     assert done or "is not started again" in machine.said[0]
 
@@ -142,4 +140,4 @@ def test_a_platform_that_can_do_neither_is_left_without_a_word():
 
 @pytest.mark.parametrize(("value", "told"), [({}, False), ("", False), ("0", False), ("1", True)])
 def test_a_fleet_gives_its_machines_back_itself(value, told: bool):
-    assert machine_release.is_kept({machine_release.KEEP: value} if value != {} else {}) is told
+    assert leaving.kept({leaving.KEEP: value} if value != {} else {}) is told

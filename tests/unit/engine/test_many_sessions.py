@@ -7,13 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core.checkpoint import session_id
-from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
-from supervisor.core.policy import retention
-from supervisor.engine.host import environment_store
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.run_catalog import claims, history, runs
-from supervisor.engine.upload import prune as pruning
+from supervisor.core import claim, retention
+from supervisor.core.claim import Rank, rank_of
+from supervisor.engine import checkpoints, claims, history, packages, retaining, runs
 from tests.faults.world import KEEP, RUN
 
 SESSIONS = 400
@@ -43,7 +39,7 @@ class Counting:
 
 
 def empty_sessions(root, run, first, count):
-    names = [str(SessionId(number, f"{number:08x}")) for number in range(first, first + count)]
+    names = [str(Rank(number, f"{number:08x}")) for number in range(first, first + count)]
     for name in names:
         (root / run.name / name).mkdir(parents=True)
     return names
@@ -56,31 +52,31 @@ def counted(store):
 
 def test_one_look_over_a_run_lists_each_folder_once(counted, run, tmp_path):
     names = empty_sessions(tmp_path / "store", run, 1, SESSIONS)
-    listed = checkpoint_fetch.list_run(counted, run)
+    listed = checkpoints.look_over(counted, run)
     assert counted.listed == Counter([run.name, *(f"{run.name}/{name}" for name in names)])
     assert listed.bare == set(names)
     assert not listed.found
-    assert not listed.with_journal
+    assert not listed.telling
 
 
 def test_where_a_run_goes_on_is_found_by_one_look(counted, run, tmp_path):
     empty_sessions(tmp_path / "store", run, 1, SESSIONS)
-    checkpoint_fetch.fetch_newest_valid(counted, run, (), tmp_path / "into")
+    checkpoints.newest_whole(counted, run, (), tmp_path / "into")
     assert counted.listed.total() == SESSIONS + 1
     assert not counted.read_
 
 
 def environment(store, run, local):
     made = SimpleNamespace(python="python", env={}, installed=(), drift=(), seconds=0.0)
-    installer = environment_store.EnvironmentInstaller(lambda _recorded, _fetch: made, lambda *_: [])
-    return environment_store.EnvironmentStore(store, run, installer, local).prepare()
+    installer = packages.Installer(lambda _recorded, _fetch: made, lambda *_: [])
+    return packages.Packages(store, run, installer, local).prepare()
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         lambda store, run, _: runs.last_status(store, run, claims.ranks(store, run)),
-        lambda store, run, _: history.read(store, run, SessionId(SESSIONS + 1, "mine"), lambda _: None),
+        lambda store, run, _: history.read(store, run, Rank(SESSIONS + 1, "mine"), lambda _: None),
         environment,
     ],
     ids=["status", "history", "environment"],
@@ -91,29 +87,29 @@ def test_what_the_newest_tell_is_asked_of_the_newest_alone(counted, run, tmp_pat
     asked = {path.split("/")[1] for path in (*counted.listed, *counted.read_) if "/e0" in path}
     assert len(asked) == claims.SESSIONS_READ_MAX
     first = SESSIONS - claims.SESSIONS_READ_MAX + 1
-    assert min(asked) == str(SessionId(first, f"{first:08x}"))
+    assert min(asked) == str(Rank(first, f"{first:08x}"))
 
 
 def test_retention_lists_and_sweeps_a_folder_that_holds_nothing_once(world):
     bare = {f"{RUN.name}/{name}" for name in empty_sessions(world.root / "store", RUN, 2, SESSIONS)}
-    store, knowledge = Counting(world.store()), pruning.DurabilityIndex(durable=set(world.safe))
+    store, knowledge = Counting(world.store()), retaining.Knowledge(durable=set(world.safe))
     for _ in range(3):
-        pruning.prune(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(SESSIONS + 2, "mine"))
+        retaining.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(SESSIONS + 2, "mine"))
     assert {store.listed[folder] for folder in bare} == {1}
     assert {store.swept[folder] for folder in bare} == {1}
 
 
 def test_a_session_that_may_still_write_is_listed_at_each_retention(world):
     (mine,) = empty_sessions(world.root / "store", RUN, 7, 1)
-    store, knowledge = Counting(world.store()), pruning.DurabilityIndex(durable=set(world.safe))
+    store, knowledge = Counting(world.store()), retaining.Knowledge(durable=set(world.safe))
     for _ in range(3):
-        pruning.prune(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(7, f"{7:08x}"))
+        retaining.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(7, f"{7:08x}"))
     assert store.listed[f"{RUN.name}/{mine}"] >= 3
 
 
 def test_names_that_no_session_has_are_not_remembered():
-    parse_session_id(str(SessionId(1, "x" * 64)))
-    before = session_id._rank_of.cache_info().currsize
+    rank_of(str(Rank(1, "x" * 64)))
+    before = claim._rank_of.cache_info().currsize
     for number in range(100):
-        assert parse_session_id(f"e00000001-{number}{'a' * 1000}") is None
-    assert session_id._rank_of.cache_info().currsize == before
+        assert rank_of(f"e00000001-{number}{'a' * 1000}") is None
+    assert claim._rank_of.cache_info().currsize == before

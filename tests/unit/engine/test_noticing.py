@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from watchdog.observers.inotify import InotifyObserver
 
-from supervisor.engine.file_watch import fs_events
-from supervisor.engine.file_watch.watcher import WatchedAttempt, Watcher
+from supervisor.engine.files import noticing
+from supervisor.engine.files.watcher import Scene, Watcher
 from tests.unit.engine.files import Folder
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Told:
 
 def test_a_file_that_is_closed_in_a_new_folder_is_told_of(tmp_path: Path) -> None:
     told = Told()
-    listening = fs_events.listen(tmp_path, told, pytest.fail)
+    listening = noticing.begin(tmp_path, told, pytest.fail)
     assert listening.listening
     (tmp_path / "model.pt").write_bytes(b"x")
     assert told.heard.wait(400)
@@ -46,7 +46,7 @@ def test_where_the_system_has_no_watch_to_give_it_is_said_once_and_looked_at(
 
     monkeypatch.setattr(InotifyObserver, "start", refuse)
     folder = Folder(tmp_path)
-    watcher = Watcher(WatchedAttempt(folder.root, "out", 1), folder.series, lambda: None)
+    watcher = Watcher(Scene(folder.root, "out", 1), folder.series, lambda: None)
     watcher._listen()
     watcher._listen()
     assert [note for note in folder.notes if "inotify watch limit reached" in note] == folder.notes
@@ -54,21 +54,21 @@ def test_where_the_system_has_no_watch_to_give_it_is_said_once_and_looked_at(
     (folder.root / "model.pt").write_bytes(b"x")
     for _ in range(5):
         folder.clock.now_s += 2.0
-        watcher.poll_once()
+        watcher.turn()
     assert len(folder.staged) == 1
 
 
 def test_a_folder_that_is_made_anew_is_listened_to_anew(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    watcher = Watcher(WatchedAttempt(folder.root, "out", 1), folder.series, lambda: None)
+    watcher = Watcher(Scene(folder.root, "out", 1), folder.series, lambda: None)
     watcher._listen()
-    first = watcher._event_source
+    first = watcher._noticing
     assert first is not None
     folder.root.rename(tmp_path / "away")
     watcher._listen()
-    assert watcher._event_source is first
+    assert watcher._noticing is first
     folder.root.mkdir()
     watcher._listen()
-    assert watcher._event_source is not first
+    assert watcher._noticing is not first
     watcher.stop()
     assert not first.listening

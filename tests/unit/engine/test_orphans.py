@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.engine import atomic
-from supervisor.engine.trainer_process import orphans, process_identity
+from supervisor.core.claim import Rank
+from supervisor.engine import identity, orphans
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEAD, MINE = SessionId(1, "aa"), SessionId(2, "bb")
+DEAD, MINE = Rank(1, "aa"), Rank(2, "bb")
 HOLD = "import os, sys; sys.stdin.read()"
 IGNORE = "import signal, os, time; print(flush=True)\nwhile True: time.sleep(9)"
 WORKER = "import os, time\nif os.fork():\n    os._exit(0)\nprint(flush=True)\nwhile True: time.sleep(9)"
@@ -33,7 +32,7 @@ def dead(tmp_path) -> Path:
 
 def orphan(session: Path, program: str) -> subprocess.Popen[bytes]:
     """Start a trainer that holds the session's lock, whose supervisor is no more."""
-    lock = orphans.lock_session(session / orphans.LOCK)
+    lock = orphans.hold(session / orphans.LOCK)
     trainer = subprocess.Popen(
         [sys.executable, "-S", "-c", program], pass_fds=(lock,), start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -53,7 +52,7 @@ def test_a_trainer_that_ends_by_itself_is_waited_for(dead, monkeypatch):
     trainer = orphan(dead, HOLD)
     monkeypatch.setattr(orphans, "POLL_S", 0.001)
     looks = []
-    held = atomic.is_locked
+    held = orphans.is_held
 
     def look(lock: Path) -> bool:
         looks.append(lock)
@@ -62,7 +61,7 @@ def test_a_trainer_that_ends_by_itself_is_waited_for(dead, monkeypatch):
             trainer.stdin.close()
         return held(lock)
 
-    monkeypatch.setattr(atomic, "is_locked", look)
+    monkeypatch.setattr(orphans, "is_held", look)
     orphans.end_orphans(dead.parent, MINE)
     assert len(looks) >= 3
     assert finish(trainer) == 0
@@ -73,7 +72,7 @@ def test_a_trainer_that_does_not_end_is_killed(dead, monkeypatch):
     trainer = orphan(dead, IGNORE)
     orphans.end_orphans(dead.parent, MINE)
     assert finish(trainer) == -signal.SIGKILL
-    assert not atomic.is_locked(dead / orphans.LOCK)
+    assert not orphans.is_held(dead / orphans.LOCK)
 
 
 def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
@@ -82,9 +81,9 @@ def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
     assert trainer.stdout is not None
     trainer.stdout.readline()
     trainer.wait()
-    assert atomic.is_locked(dead / orphans.LOCK)
+    assert orphans.is_held(dead / orphans.LOCK)
     orphans.end_orphans(dead.parent, MINE)
-    assert not atomic.is_locked(dead / orphans.LOCK)
+    assert not orphans.is_held(dead / orphans.LOCK)
     finish(trainer)
 
 
@@ -100,7 +99,7 @@ def test_a_process_that_only_looks_at_the_lock_is_left_alone(dead, monkeypatch):
 def test_a_session_whose_supervisor_lives_is_left_to_it(dead, monkeypatch):
     monkeypatch.setattr(orphans, "WAIT_S", 0.05)
     trainer = orphan(dead, HOLD)
-    note = {"pid": os.getpid(), "since": process_identity.started(os.getpid())}
+    note = {"pid": os.getpid(), "since": identity.started(os.getpid())}
     (dead / "supervisor.json").write_text(json.dumps(note))
     orphans.end_orphans(dead.parent, MINE)
     assert trainer.poll() is None
@@ -108,22 +107,22 @@ def test_a_session_whose_supervisor_lives_is_left_to_it(dead, monkeypatch):
 
 
 def test_folders_of_dead_sessions_go_but_for_the_one_that_is_needed(tmp_path):
-    needed, old, higher = (tmp_path / str(SessionId(epoch, "aa")) for epoch in (2, 1, 9))
+    needed, old, higher = (tmp_path / str(Rank(epoch, "aa")) for epoch in (2, 1, 9))
     for session in (needed, old, higher, tmp_path / "scratch"):
         (session / "staging").mkdir(parents=True)
-    orphans.delete_dead_sessions(tmp_path, SessionId(3, "bb"), keep=needed / "staging")
+    orphans.forget_dead_sessions(tmp_path, Rank(3, "bb"), keep=needed / "staging")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([needed.name, higher.name, "scratch"])
 
 
 def test_the_folder_of_a_session_that_is_still_held_stays(dead, tmp_path):
-    lock = orphans.lock_session(dead / orphans.LOCK)
-    orphans.delete_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
+    lock = orphans.hold(dead / orphans.LOCK)
+    orphans.forget_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
     assert dead.exists()
     os.close(lock)
-    orphans.delete_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
+    orphans.forget_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
     assert not dead.exists()
 
 
 def test_nothing_here_is_nothing_to_do(tmp_path):
     orphans.end_orphans(tmp_path / "none", MINE)
-    orphans.delete_dead_sessions(tmp_path / "none", MINE, keep=tmp_path)
+    orphans.forget_dead_sessions(tmp_path / "none", MINE, keep=tmp_path)

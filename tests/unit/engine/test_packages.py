@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core.claim import Rank
 from supervisor.core.ports import StoreError
-from supervisor.engine.host.environment_store import RECORD, EnvironmentInstaller, EnvironmentStore, Recorded
-from supervisor.engine.run_catalog import claims
+from supervisor.engine import claims
+from supervisor.engine.packages import RECORD, Installer, Packages, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")
+FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
 
 
 @dataclass
@@ -57,8 +57,8 @@ def hands() -> Hands:
     return Hands()
 
 
-def packages(store, run, hands, local, key: str = "") -> EnvironmentStore:
-    return EnvironmentStore(store, run, EnvironmentInstaller(hands.make, hands.gather), local, key)
+def packages(store, run, hands, local, key: str = "") -> Packages:
+    return Packages(store, run, Installer(hands.make, hands.gather), local, key)
 
 
 def test_a_first_machine_makes_what_is_asked_for_and_leaves_it_for_the_next(store, run, hands, tmp_path):
@@ -90,7 +90,7 @@ def test_of_kept_files_no_copy_stays_on_this_machine(store, run, hands, tmp_path
 
 def test_a_record_is_signed_where_the_next_machine_has_the_same_key(store, run, hands, tmp_path):
     for key, next_key in (("a" * 64, "a" * 64), ("a" * 64, "b" * 64), ("a" * 64, ""), ("", "a" * 64)):
-        rank = SessionId(len(hands.given) + 1, "aa")
+        rank = Rank(len(hands.given) + 1, "aa")
         claims.write_claim(store, run, rank, {})
         made = packages(store, run, hands, tmp_path, key)
         made.prepare()
@@ -119,7 +119,7 @@ def test_kept_files_are_fetched_only_where_they_are_asked_for(store, run, hands,
     store.create(f"{run.session(FIRST)}/{RECORD}", b"old")
     store.create(f"{run.environments}/numpy-2.whl", b"wheel")
     monkeypatch.setattr(store, "pull", lambda *_, **__: pytest.fail("a file was fetched"))
-    EnvironmentStore(store, run, EnvironmentInstaller(lambda *_: hands.made, hands.gather), tmp_path).prepare()
+    Packages(store, run, Installer(lambda *_: hands.made, hands.gather), tmp_path).prepare()
 
 
 def test_the_newest_record_counts_and_sessions_without_one_are_looked_behind(store, run, hands, tmp_path):

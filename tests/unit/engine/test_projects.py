@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.project import Project, to_plain
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import claims, project, runs
-from supervisor.engine.upload import prune as pruning
-from supervisor.stores.local.folder import FolderStore
+from supervisor.engine import claims, project, retaining, runs
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")
+FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
 CODE = "import model\nfor step in range(10):\n    model.train(step)\n    print(step)\n"
 OTHER = "from data import load\nwhile True:\n    load().sort()\n    break\n"
-RUN = RunPaths("train")
+RUN = RunPlace("train")
 
 
 def script(path: Path, text: str = CODE) -> Path:
@@ -49,11 +48,11 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(str(tmp_path / "store"))
 
 
-def enter(store: FolderStore, of: Path, **more: bool) -> runs.RunRecord:
+def enter(store: FolderStore, of: Path, **more: bool) -> runs.Run:
     return runs.enter(store, RUN, of, [], {}, **more)
 
 
-def claim(store: FolderStore, rank: SessionId, of: Path, *, known: bool = True) -> None:
+def claim(store: FolderStore, rank: Rank, of: Path, *, known: bool = True) -> None:
     body = {"arguments": [], "script": str(of), "local": f"/cache/ab12cd34ab12cd34/{rank}", "options": {"keep_last": 5}}
     claims.write_claim(store, RUN, rank, body | ({"project": to_plain(project.of(of))} if known else {}))
 
@@ -83,7 +82,7 @@ def test_the_proposed_name_is_the_projects_own_run_if_it_has_one(store, tmp_path
         script(tmp_path / "beta/train.py", OTHER),
         script(tmp_path / "x/beta/train.py", "import sys\nsys.exit(3)\n"),
     )
-    runs.enter(store, RunPaths("beta-train"), mine, [], {})
+    runs.enter(store, RunPlace("beta-train"), mine, [], {})
     assert "--name beta-train " in refused(store, mine).hint
     assert "--name beta-train-2 " in refused(store, theirs).hint
 
@@ -229,6 +228,6 @@ def test_the_modules_beside_a_script_are_known_and_those_of_others_are_not(tmp_p
     ("told", "kept"), [({"keep_last": 5}, 5), ({"keep_last": None}, 3), ({"keep_last": "x"}, 3), ({}, 3)]
 )
 def test_recorded_options_of_another_type_count_as_absent(told, kept):
-    assert pruning.keep_last(told, 3) == kept
-    assert pruning.watched({"nan_watch": "a,b"}) == ("a", "b")
-    assert pruning.watched({"nan_watch": None}) == ()
+    assert retaining.keep_last(told, 3) == kept
+    assert retaining.watched({"nan_watch": "a,b"}) == ("a", "b")
+    assert retaining.watched({"nan_watch": None}) == ()

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from supervisor.core.errors import NOT_TESTED, UserError
-from supervisor.engine.resume_test import rehearsal, working_copy
-from supervisor.engine.resume_test.comparison import Comparison
+from supervisor.engine import rehearsal, working_copy
+from supervisor.engine.comparison import Comparison
 
 SAME = {"steps": (90, 90), "attached": ("model",), "generators": (), "differ": (), "row": None, "columns": (),
         "measured": (), "ahead": (), "resumed": (30, 60), "rows": 90}  # fmt: skip
@@ -18,7 +18,7 @@ def compared(monkeypatch, tmp_path, **changes):
     acts = rehearsal.Rehearsal(SimpleNamespace(folder=tmp_path), lambda folder: folder, None, print)
     found = Comparison(**{**SAME, **changes})
     monkeypatch.setattr(rehearsal, "compare", lambda *_: found)
-    assert acts.compare() is found
+    assert acts.compared() is found
 
 
 @pytest.mark.parametrize(

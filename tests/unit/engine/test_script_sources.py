@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.engine.unmodified import script_sources
+from supervisor.engine.files import script_sources
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.policy import retention
+from supervisor.core import checkpoint as cp
+from supervisor.core import events as ev
+from supervisor.core import retention
+from supervisor.core.claim import Rank
 from supervisor.core.ports import StoreError
-from supervisor.core.session import events as ev
-from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.run_catalog import checkpoint_admin
-from supervisor.engine.upload import prune as pruning
+from supervisor.engine import catalogue, checkpoints, retaining
 from tests.faults import syscalls
 from tests.faults.laws import every_file_is_its_sessions_own, laws_hold, the_log_is_whole
 from tests.faults.world import KEEP, RUN, SHARED_BYTES_MIN, Turn, World, before, named
@@ -40,14 +38,14 @@ def turn(world):
 def published(turn: Turn, checkpoints_made: int = 1) -> list[cp.Manifest]:
     made = []
     for _ in range(checkpoints_made):
-        assert isinstance(turn.publish(turn.stage()), ev.CheckpointDurable)
+        assert isinstance(turn.publish(turn.stage()), ev.Durable)
         made.append(manifests(turn.world)[-1])
     return made
 
 
 def manifests(world: World) -> list[cp.Manifest]:
-    found = sorted(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
-    read = [checkpoint_fetch.read_manifest(world.store(), each).manifest for each in found]
+    found = sorted(checkpoints.find(world.store(), RUN), key=lambda each: each.id)
+    read = [checkpoints.read_manifest(world.store(), each).manifest for each in found]
     return [each for each in read if each is not None]
 
 
@@ -56,7 +54,7 @@ def frozen(manifest: cp.Manifest) -> cp.FileEntry:
 
 
 def folder(manifest: cp.Manifest) -> str:
-    return f"{SessionId(manifest.id.generation, manifest.id.writer)}/step-{manifest.id.step:09d}"
+    return f"{Rank(manifest.id.epoch, manifest.id.writer)}/step-{manifest.id.step:09d}"
 
 
 def there(world: World) -> set[str]:
@@ -105,11 +103,11 @@ def test_a_file_that_only_the_one_on_its_way_names_stays(world, turn):
     alone = replace(newest, files=(frozen(newest),), id=replace(newest.id, step=newest.id.step + 1))
     for manifest in (world.root / "store" / RUN.name / folder(newest)).glob("manifest-*"):
         manifest.unlink()
-    turn.storing.knowledge.in_flight = alone
-    pruning.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
+    turn.storing.knowledge.on_its_way = alone
+    retaining.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
     assert frozen(newest).path in there(world)
-    turn.storing.knowledge.in_flight = None
-    pruning.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
+    turn.storing.knowledge.on_its_way = None
+    retaining.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
     assert frozen(newest).path not in there(world)
 
 
@@ -122,8 +120,8 @@ def test_a_file_that_is_not_there_any_more_is_sent_again(world, turn, harm):
         path.write_bytes(b"cut")
     (second,) = published(turn)
     assert frozen(second).path == f"{folder(second)}/{FROZEN}"
-    judged = {each.id: each.verdict for each in checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine")}
-    assert judged[second.id] is cp.Validity.WHOLE
+    judged = {each.id: each.verdict for each in catalogue.judged(world.store(), RUN, world.root / "machine")}
+    assert judged[second.id] is cp.Verdict.WHOLE
 
 
 def test_after_a_checkpoint_was_found_damaged_its_files_are_sent_again(world, turn):
@@ -152,13 +150,13 @@ def test_a_file_below_the_least_size_is_sent_each_time(tmp_path):
 def test_a_checkpoint_in_two_folders_resumes_verifies_exports_and_lists(world, turn):
     published(turn, 2)
     newest = manifests(world)[-1]
-    judged = list(checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine"))
-    assert {each.verdict for each in judged} == {cp.Validity.WHOLE}
-    wanted = max(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
-    exported = checkpoint_admin.export(world.store(), RUN, wanted, world.root / "out")
-    assert exported.verdict is cp.Validity.WHOLE
+    judged = list(catalogue.judged(world.store(), RUN, world.root / "machine"))
+    assert {each.verdict for each in judged} == {cp.Verdict.WHOLE}
+    wanted = max(checkpoints.find(world.store(), RUN), key=lambda each: each.id)
+    exported = catalogue.export(world.store(), RUN, wanted, world.root / "out")
+    assert exported.verdict is cp.Verdict.WHOLE
     assert (world.root / "out" / FROZEN).read_bytes() == world.content(turn.step)[FROZEN]
-    row = checkpoint_admin.rows(world.store(), RUN, world.root / "machine", KEEP)[-1]
+    row = catalogue.rows(world.store(), RUN, world.root / "machine", KEEP)[-1]
     assert (row.bytes, row.sent_bytes) == (newest.bytes, newest.bytes - 50)
     ready = world.turn("fresh").begin()
     assert (Path(ready.folder) / FROZEN).read_bytes() == world.content(turn.step)[FROZEN]
@@ -170,8 +168,8 @@ def test_a_shared_file_is_found_under_the_names_that_a_drive_gives_to_twins(worl
     path = world.root / "store" / RUN.name / frozen(first).path
     renamed = {"file": path, "folder": path.parent, "session": path.parent.parent}[twin]
     renamed.rename(renamed.with_name(f"{renamed.stem} (1){renamed.suffix}"))
-    judged = {each.id: each.verdict for each in checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine")}
-    assert judged[newest.id] is cp.Validity.WHOLE
+    judged = {each.id: each.verdict for each in catalogue.judged(world.store(), RUN, world.root / "machine")}
+    assert judged[newest.id] is cp.Verdict.WHOLE
 
 
 def test_the_evidence_of_a_shared_file_is_asked_for_again(world, turn):
@@ -184,13 +182,13 @@ def test_the_evidence_of_a_shared_file_is_asked_for_again(world, turn):
 
 def test_a_shared_file_outlives_the_checkpoint_that_brought_it_and_then_its_folder_goes(world, turn):
     first, *_ = published(turn, KEEP + 1)
-    removed = turn.storing.prune().removed
+    removed = turn.storing.retain().removed
     assert first.id in removed
     left = [path for path in there(world) if path.startswith(folder(first))]
     assert left == [frozen(first).path]
     turn.world.size = (2, 50)
     published(turn, KEEP)
-    turn.storing.prune()
+    turn.storing.retain()
     assert not [path for path in there(world) if path.startswith(folder(first))]
     assert not (world.root / "store" / RUN.name / folder(first)).exists()
 
@@ -198,48 +196,48 @@ def test_a_shared_file_outlives_the_checkpoint_that_brought_it_and_then_its_fold
 def test_freed_is_what_the_disk_got_back(world, turn):
     published(turn, KEEP + 1)
     before_bytes = used_bytes(world)
-    freed = turn.storing.prune().freed_bytes
+    freed = turn.storing.retain().freed_bytes
     assert freed == before_bytes - used_bytes(world)
     turn.world.size = (2, 50)
     published(turn, KEEP)
     before_bytes = used_bytes(world)
-    freed = turn.storing.prune().freed_bytes
+    freed = turn.storing.retain().freed_bytes
     assert freed == before_bytes - used_bytes(world)
     laws_hold(world)
 
 
 def test_a_pinned_checkpoint_keeps_the_files_it_shares(world, turn):
     first, second = published(turn, 2)
-    pruning.pin(world.store(), RUN, second.id)
+    retaining.pin(world.store(), RUN, second.id)
     turn.world.size = (2, 50)
     for _ in range(KEEP + 1):
         published(turn)
-        turn.storing.prune()
+        turn.storing.retain()
     assert first.id not in {each.id for each in manifests(world)}
-    judged = {each.id: each.verdict for each in checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine")}
-    assert judged[second.id] is cp.Validity.WHOLE
+    judged = {each.id: each.verdict for each in catalogue.judged(world.store(), RUN, world.root / "machine")}
+    assert judged[second.id] is cp.Verdict.WHOLE
 
 
 def test_while_a_manifest_cannot_be_read_nothing_it_could_name_goes(world, turn):
     first, *_, last = published(turn, KEEP + 1)
-    fresh = pruning.DurabilityIndex(durable=set(turn.storing.knowledge.durable))
+    fresh = retaining.Knowledge(durable=set(turn.storing.knowledge.durable))
     unread = _unreadable(f"{folder(last)}/manifest-")
     files = {path for path in there(world) if path.startswith(folder(first)) and "manifest" not in path}
     with syscalls.bent(unread):
-        removed, _ = pruning.prune(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
+        removed, _ = retaining.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
     assert last.id not in removed
     assert files <= there(world)
-    pruning.prune(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
+    retaining.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
     assert files & there(world) == {frozen(first).path}
 
 
 def test_what_a_failed_upload_left_goes_but_not_what_others_share_in_that_folder(world, turn):
     """A step is published, shared, let go and then staged once more: its folder holds files of two kinds."""
     first, *_ = published(turn, KEEP + 1)
-    turn.storing.prune()
+    turn.storing.retain()
     unfinished = world.root / "store" / RUN.name / folder(first)
     (unfinished / "state-00000~1.safetensors").write_bytes(b"of a failed try")
-    freed = pruning.remove_unfinished(
+    freed = retaining.remove_unfinished(
         turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(first)}"
     )  # fmt: skip
     assert freed == len(b"of a failed try")
@@ -252,7 +250,7 @@ def test_each_manifest_is_read_once_and_ones_own_never(world, turn):
     turn.store.read = lambda path: read.append(path) or real(path)
     for _ in range(KEEP + 2):
         published(turn)
-        turn.storing.prune()
+        turn.storing.retain()
     told = [path for path in read if "manifest-" in path]
     assert len(told) == len(set(told)) <= KEEP
     assert not [path for path in told if str(turn.storing.rank) in path]
@@ -263,7 +261,7 @@ def test_all_manifests_go_before_the_first_file_goes(world, turn):
     deleted: list[str] = []
     real = turn.store.delete
     turn.store.delete = lambda path: deleted.append(path) or real(path)
-    turn.storing.prune()
+    turn.storing.retain()
     kinds = ["manifest-" in path for path in deleted]
     assert kinds == sorted(kinds, reverse=True)
     assert sum(kinds) == KEEP + 2
@@ -272,10 +270,10 @@ def test_all_manifests_go_before_the_first_file_goes(world, turn):
 
 def test_what_pruning_says_it_frees_is_what_it_frees(world, turn):
     published(turn, KEEP + 2)
-    known = list(checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine"))
-    going, would_free = checkpoint_admin.prunable(world.store(), RUN, known, KEEP)
+    known = list(catalogue.judged(world.store(), RUN, world.root / "machine"))
+    going, would_free = catalogue.would_go(world.store(), RUN, known, KEEP)
     shutil.rmtree(next((world.root / "store" / RUN.name).rglob("e00000001-*/step-000000020")))  # an upload cut short
-    removed, freed = checkpoint_admin.prune(world.store(), RUN, known, KEEP)
+    removed, freed = catalogue.prune(world.store(), RUN, known, KEEP)
     assert (removed, freed) == (len(going), would_free)
 
 

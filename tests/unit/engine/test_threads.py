@@ -11,17 +11,17 @@ import threading
 import pytest
 
 from supervisor.cli import main
-from supervisor.core.clock import Instant
+from supervisor.core.ending import controller_failed
 from supervisor.core.errors import FAILED_PRECHECKS, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT
-from supervisor.core.session.shutdown import internal_error
-from supervisor.core.session.state import Config, Session
+from supervisor.core.instant import Instant
+from supervisor.core.session import Config, Session
 from supervisor.engine import threads
-from supervisor.engine.task_queue import SerialExecutor
-from supervisor.engine.trainer_process.process import Listeners, TrainerProcess
-from supervisor.engine.trainer_process.process_identity import started
-from supervisor.trainer.save import writer
-from supervisor.trainer.save.writer import NewFile
-from supervisor.views.async_stream import Lines
+from supervisor.engine.identity import started
+from supervisor.engine.lane import Lane
+from supervisor.engine.process import Listeners, TrainerProcess
+from supervisor.trainer import writer
+from supervisor.trainer.writer import NewFile
+from supervisor.views.lines import Lines
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def none_left(monkeypatch):
 @pytest.mark.usefixtures("none_left")
 def test_a_lane_without_a_thread_does_its_work_at_once():
     done = []
-    lane = SerialExecutor("store")
+    lane = Lane("store")
     lane.submit(lambda: done.append(threading.current_thread()))
     lane.submit(lambda: done.append(threading.current_thread()))
     assert done == [threading.main_thread()] * 2
@@ -75,9 +75,7 @@ def test_a_trainer_that_nobody_could_hear_is_not_left_running(none_left, monkeyp
 
     monkeypatch.setattr(os, "killpg", killpg)
     with pytest.raises(RuntimeError):
-        TrainerProcess(
-            [sys.executable, "-S", "-c", "import time; time.sleep(600)"], {}, Listeners(lambda _: None, lambda *_: None)
-        )
+        TrainerProcess([sys.executable, "-S", "-c", "input()"], {}, Listeners(lambda _: None, lambda *_: None))
     [(pid, since)] = born
     assert since is not None
     assert started(pid) != since
@@ -95,9 +93,9 @@ def test_a_trainer_that_nobody_could_hear_is_not_left_running(none_left, monkeyp
 )
 def test_a_refused_thread_or_process_is_no_defect_and_says_what_to_do(error, refused):
     failed = threads.defect(error)
-    session, _ = internal_error(Session(Config()), failed, Instant(0.0, 0.0))
+    session, _ = controller_failed(Session(Config()), failed, Instant(0.0, 0.0))
     assert session.ending is not None
-    assert (session.ending.message == NO_MORE_PROCESSES) == refused
+    assert (session.ending.words == NO_MORE_PROCESSES) == refused
     assert (session.ending.hint == NO_MORE_PROCESSES_HINT) == refused
     assert (session.ending.exit_code == FAILED_PRECHECKS) == refused
     assert type(error).__name__ in failed.error
@@ -105,11 +103,11 @@ def test_a_refused_thread_or_process_is_no_defect_and_says_what_to_do(error, ref
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "again")])
 def test_any_verb_says_it_in_two_lines(monkeypatch, capsys, error):
-    from supervisor.cli.verbs import list_runs
+    from supervisor.cli import listing
 
     def run(_arguments):
         raise error
 
-    monkeypatch.setattr(list_runs, "run", run)
+    monkeypatch.setattr(listing, "run", run)
     assert main(["list"]) == FAILED_PRECHECKS
     assert capsys.readouterr().err == f"error: {NO_MORE_PROCESSES}\n  try: {NO_MORE_PROCESSES_HINT}\n"

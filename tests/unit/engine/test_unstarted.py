@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import claims, runs
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core.claim import Rank
+from supervisor.engine import claims, runs
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
 
-RUN, MINE = RunPaths("my run"), SessionId(1, "00000001")
+RUN, MINE = RunPlace("my run"), Rank(1, "00000001")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_nothing_is_left_of_a_run_that_never_started(store: FolderStore) -> None
 
 
 def test_where_another_machine_is_at_it_all_stays(store: FolderStore) -> None:
-    claims.write_claim(store, RUN, SessionId(2, "00000002"), {})
+    claims.write_claim(store, RUN, Rank(2, "00000002"), {})
     before = sorted(Path(store.root).rglob("*"))
     assert not runs.remove_unstarted(store, RUN, MINE)
     assert sorted(Path(store.root).rglob("*")) == before

@@ -4,9 +4,9 @@ from queue import Empty, Queue
 
 import pytest
 
+from supervisor.core import events as ev
 from supervisor.core.ports import StoreError
-from supervisor.core.session import events as ev
-from supervisor.engine.host.fence_watch import FenceWatch
+from supervisor.engine.watch import Watch
 
 SOON_S = 60.0
 
@@ -14,7 +14,7 @@ SOON_S = 60.0
 @pytest.fixture
 def watched(tmp_path):
     heard: Queue = Queue()
-    watch = FenceWatch(tmp_path, lambda: ev.FenceChecked(("seen",)), heard.put)
+    watch = Watch(tmp_path, lambda: ev.FenceSeen(("seen",)), heard.put)
     watch.ready.wait(SOON_S)
     yield tmp_path, heard
     watch.close()
@@ -25,14 +25,14 @@ def test_a_claim_or_a_request_to_stop_is_looked_at_at_once(watched, name):
     folder, heard = watched
     (folder / "beside").write_bytes(b"{}")
     (folder / name).hardlink_to(folder / "beside")
-    assert heard.get(timeout=SOON_S) == ev.FenceChecked(("seen",))
+    assert heard.get(timeout=SOON_S) == ev.FenceSeen(("seen",))
     assert heard.empty()
 
 
 def test_a_new_session_folder_is_looked_at_at_once(watched):
     folder, heard = watched
     (folder / "e00000009-abcd1234").mkdir()
-    assert heard.get(timeout=SOON_S) == ev.FenceChecked(("seen",))
+    assert heard.get(timeout=SOON_S) == ev.FenceSeen(("seen",))
 
 
 def test_other_names_are_not_looked_at(watched):
@@ -52,7 +52,7 @@ def test_a_store_that_cannot_be_read_just_now_is_left_to_the_regular_look(tmp_pa
         raise StoreError("EIO")
 
     heard: Queue = Queue()
-    watch = FenceWatch(tmp_path, look, heard.put)
+    watch = Watch(tmp_path, look, heard.put)
     watch.ready.wait(SOON_S)
     (tmp_path / "e00000009-abcd1234").mkdir()
     assert looks.get(timeout=SOON_S) == "looked"

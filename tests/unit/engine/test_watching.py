@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.wire.messages import Heartbeat, SaveFailed
-from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.unmodified import snapshot as file_snapshot
-from supervisor.engine.unmodified.bundle import SEPARATE_BYTES_MIN
+from supervisor.core.messages import Beat, SaveFailed
+from supervisor.engine import staged
+from supervisor.engine.files import snapshots
+from supervisor.engine.files.copying import ChangedMeanwhile
+from supervisor.engine.files.drafting import ALONE_BYTES_MIN
 from tests.unit.engine.files import Folder, tree
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_a_file_is_taken_once_it_is_quiet(folder: Folder) -> None:
     assert not folder.staged
     folder.after(1.0)
     assert [each.step for each in folder.staged] == [1]
-    assert staged_checkpoints.verify(folder.newest(), 1).files.keys() == {"bundle-000001", "files.json"}
+    assert staged.prove(folder.newest(), 1).files.keys() == {"bundle-000001", "files.json"}
     folder.after(60.0)
     assert len(folder.staged) == 1, "nothing has changed since"
 
@@ -53,7 +53,7 @@ def test_what_was_there_before_the_script_is_nothing_new_but_is_carried(tmp_path
     (tmp_path / "out" / "vocabulary.txt").write_text("a b c")
     folder = Folder(tmp_path)
     folder.series.seen = folder.watcher._scan()
-    folder.watcher._quiescence.begin(folder.watcher._scan())
+    folder.watcher._still.begin(folder.watcher._scan())
     folder.settle()
     assert not folder.staged
     (folder.root / "step_5.pkl").write_bytes(b"x")
@@ -165,7 +165,7 @@ def test_pipes_and_sockets_are_passed_over_with_a_word(folder: Folder) -> None:
 
 
 def test_what_is_unchanged_is_a_link_to_the_copy_before(folder: Folder) -> None:
-    (folder.root / "large.bin").write_bytes(os.urandom(SEPARATE_BYTES_MIN))
+    (folder.root / "large.bin").write_bytes(os.urandom(ALONE_BYTES_MIN))
     (folder.root / "step_1.pkl").write_bytes(b"one")
     folder.settle()
     first = folder.newest() / "file-000001"
@@ -194,11 +194,11 @@ def test_hundreds_of_small_files_are_a_few_files(folder: Folder, tmp_path: Path)
 
 
 def test_no_snapshot_is_taken_while_the_framework_saves(folder: Folder) -> None:
-    folder.series.on_message(Heartbeat(5, "save"))
+    folder.series.heard(Beat(5, "save"))
     (folder.root / "part-1.bin").write_bytes(b"1")
     folder.settle()
     assert not folder.staged
-    folder.series.on_message(Heartbeat(5, "step"))
+    folder.series.heard(Beat(5, "step"))
     folder.after(1.0)
     assert [each.step for each in folder.staged] == [5]
 
@@ -206,24 +206,22 @@ def test_no_snapshot_is_taken_while_the_framework_saves(folder: Folder) -> None:
 def test_a_copy_of_a_file_that_changes_meanwhile_is_thrown_away(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder.root / "large.bin").write_bytes(bytes(SEPARATE_BYTES_MIN))
-    real = file_snapshot.SnapshotDraft._copied
+    (folder.root / "large.bin").write_bytes(bytes(ALONE_BYTES_MIN))
+    real = snapshots.Draft._copied
 
-    def meddled(self: file_snapshot.SnapshotDraft, source: int, length: int) -> object:
+    def meddled(self: snapshots.Draft, source: int, length: int) -> object:
         piece = real(self, source, length)
         with (folder.root / "large.bin").open("r+b") as file:
             file.write(b"x")
         return piece
 
-    monkeypatch.setattr(file_snapshot.SnapshotDraft, "_copied", meddled)
+    monkeypatch.setattr(snapshots.Draft, "_copied", meddled)
     folder.settle()
     assert not folder.staged
     assert not list(folder.staging.iterdir())
-    order = file_snapshot.SnapshotRequest(
-        folder.root, "out", folder.watcher._scan(), folder.staging, 1, "step-000000001-1"
-    )
+    order = snapshots.Order(folder.root, "out", folder.watcher._scan(), folder.staging, 1, "step-000000001-1")
     with pytest.raises(ChangedMeanwhile):
-        file_snapshot.take(order, folder.series.known)
+        snapshots.take(order, folder.series.known)
 
 
 def test_a_full_disk_is_said_and_tried_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +231,7 @@ def test_a_full_disk_is_said_and_tried_again(folder: Folder, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("supervisor.engine.atomic.flush_folder", full)
+        broken.setattr("supervisor.engine.files.copying.flush_folder", full)
         folder.settle()
     assert any(isinstance(each, SaveFailed) for each in folder.said)
     folder.after(40.0)
@@ -281,19 +279,19 @@ def test_an_emptied_folder_never_takes_the_place_of_a_full_one(folder: Folder) -
 def saved(folder: Folder, name: str, step: int) -> None:
     """Have the script's framework save a file and say so."""
     (folder.root / name).write_bytes(b"%d" % step)
-    folder.series.on_saved(name, step)
-    folder.watcher.on_saved(name)
+    folder.series.told(name, step)
+    folder.watcher.saved(name)
 
 
 def test_two_nets_that_are_saved_together_are_never_split_over_two_snapshots(folder: Folder) -> None:
     for step in (1, 2):
-        folder.series.on_message(Heartbeat(step, "step"))
+        folder.series.heard(Beat(step, "step"))
         saved(folder, f"netG_{step}.pth", step)
         saved(folder, f"netD_{step}.pth", step)
         folder.settle()
         folder.after(30.0)
     taken = len(folder.staged)
-    folder.series.on_message(Heartbeat(3, "step"))
+    folder.series.heard(Beat(3, "step"))
     saved(folder, "netG_3.pth", 3)
     for _ in range(8):
         folder.after(1.0)
@@ -312,7 +310,7 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
         folder.after(30.0)
     taken = len(folder.staged)
     saved(folder, "netG_3.pth", 3)
-    folder.series.on_message(Heartbeat(4, "step"))
+    folder.series.heard(Beat(4, "step"))
     folder.settle()
     assert len(folder.staged) == taken + 1
 
@@ -320,9 +318,7 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
 def test_a_script_that_saves_twice_a_second_is_not_waited_for(folder: Folder) -> None:
     for number in range(1, 26):  # ten seconds
         step = 10 * number
-        folder.series.on_message(
-            Heartbeat(step, "step")
-        )  # the newest beat is never of a later step than the newest save
+        folder.series.heard(Beat(step, "step"))  # the newest beat is never of a later step than the newest save
         saved(folder, f"ckpt-{number}.pt", step)
         folder.after(0.4)
     assert folder.staged, "saves of later steps show that the first one is whole"
@@ -352,13 +348,13 @@ def test_a_file_that_is_replaced_and_then_written_on_is_not_taken(folder: Folder
 
 
 def test_steps_that_are_done_again_are_not_taken_as_newer_ones_until_they_are(folder: Folder) -> None:
-    folder.series.on_message(Heartbeat(31, "step"))
+    folder.series.heard(Beat(31, "step"))
     saved(folder, "last.pt", 31)
     folder.settle()
-    folder.series.attempt_started()
-    folder.series.restart_steps()
+    folder.series.attempt()
+    folder.series.begins_again()
     for step in (10, 20, 31):
-        folder.series.on_message(Heartbeat(step, "step"))
+        folder.series.heard(Beat(step, "step"))
         saved(folder, "last.pt", step)
         folder.after(30.0)
         folder.settle()
@@ -372,7 +368,7 @@ def test_steps_that_are_done_again_are_not_taken_as_newer_ones_until_they_are(fo
 def test_what_a_script_that_began_again_left_at_its_end_is_kept_also_where_it_did_less(folder: Folder) -> None:
     saved(folder, "last.pt", 31)
     folder.settle()
-    folder.series.restart_steps()
+    folder.series.begins_again()
     saved(folder, "last.pt", 20)
     folder.watcher.end(trusted=True)
     assert labels(folder) == [("step-000000031-1", True), ("step-000000032-1", False)], "no step has that number"
@@ -387,16 +383,16 @@ def test_the_last_snapshot_of_a_script_that_ended_is_of_its_last_save(folder: Fo
 
 def save_at(folder: Folder, name: str, step: int) -> None:
     """The script's framework has written a file at a step, and reports it."""
-    folder.series.on_message(Heartbeat(step=step, section="step"))
+    folder.series.heard(Beat(step=step, section="step"))
     (folder.root / name).write_bytes(f"{name} {step} {len(folder.staged)}".encode())
-    folder.series.on_saved(name, step)
+    folder.series.told(name, step)
     folder.settle()
     folder.after(60.0)
     folder.settle()
 
 
 def labels(folder: Folder) -> list[tuple[str, bool]]:
-    return [(each.folder.rpartition("/")[2], each.step_known) for each in folder.staged]
+    return [(each.folder.rpartition("/")[2], each.counted) for each in folder.staged]
 
 
 def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_number(folder: Folder) -> None:
@@ -409,13 +405,13 @@ def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_n
 
 def test_a_save_that_nothing_tells_of_has_the_step_of_the_save_that_was_told_right_before_it(folder: Folder) -> None:
     """A pickle after torch.save(): the beats are some steps behind the script when it is written."""
-    folder.series.on_message(Heartbeat(47, "step"))
+    folder.series.heard(Beat(47, "step"))
     saved(folder, "last.pt", 50)
     folder.settle()
     (folder.root / "replay.pkl").write_bytes(b"replay")
     os.utime(folder.root / "replay.pkl", (folder.clock.now_s, folder.clock.now_s))
     folder.after(30.0)
-    folder.series.on_message(Heartbeat(50, "step"))
+    folder.series.heard(Beat(50, "step"))
     folder.settle()
     assert labels(folder) == [("step-000000050-1", True), ("step-000000050-2", True)]
 
@@ -439,4 +435,4 @@ def test_two_files_of_one_number_are_snapshots_of_one_number(
         folder.after(60.0)
         folder.settle()
     assert [each.step for each in folder.staged] == steps
-    assert not any(each.step_known for each in folder.staged)
+    assert not any(each.counted for each in folder.staged)

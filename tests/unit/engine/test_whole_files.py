@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.file_manifest import FileExtent, FileRow
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.unmodified.save_groups import SaveGroup, companions, grouped, is_complete
-from supervisor.engine.file_watch import complete_files, file_formats
-from supervisor.engine.file_watch.complete_files import CompleteFiles
+from supervisor.core.carried import Entry, Piece
+from supervisor.core.claim import Rank
+from supervisor.core.moments import Save, companions, grouped, is_complete
+from supervisor.engine.files import structure, whole_files
+from supervisor.engine.files.whole_files import WholeFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RANK = SessionId(3, "a")
+RANK = Rank(3, "a")
 
 
 class Disk:
@@ -29,19 +29,19 @@ class Disk:
     def __init__(self, tmp_path: Path) -> None:
         self.root, self.note = tmp_path / "work", tmp_path / "note"
         self.root.mkdir()
-        self.files = CompleteFiles(self.note, "boot-1")
+        self.files = WholeFiles(self.note, "boot-1")
 
-    def save(self, path: str, body: bytes = b"x", step: int | None = None, rank: SessionId = RANK) -> None:
+    def save(self, path: str, body: bytes = b"x", step: int | None = None, rank: Rank = RANK) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_bytes(body)
         self.files.add(rank, self.root, path, step)
 
-    def newer(self, rank: SessionId = RANK, *entries: FileRow, boot: str = "boot-1") -> list[str]:
-        return [each.path for each in CompleteFiles(self.note, boot).newer(self.root, rank, entries)]
+    def newer(self, rank: Rank = RANK, *entries: Entry, boot: str = "boot-1") -> list[str]:
+        return [each.path for each in WholeFiles(self.note, boot).newer(self.root, rank, entries)]
 
-    def entry(self, path: str) -> FileRow:
+    def entry(self, path: str) -> Entry:
         of = (self.root / path).stat()
-        return FileRow(path, "file", 0o644, of.st_mtime_ns, FileExtent("file-1", 0, of.st_size, "sha256:00"))
+        return Entry(path, "file", 0o644, of.st_mtime_ns, Piece("file-1", 0, of.st_size, "sha256:00"))
 
 
 @pytest.fixture
@@ -93,13 +93,13 @@ def test_a_folder_is_one_save(disk: Disk) -> None:
     ("rank", "boot", "used"),
     [
         (RANK, "boot-1", True),
-        (SessionId(2, "b"), "boot-1", True),  # the snapshot is of an earlier session
-        (SessionId(3, "b"), "boot-1", False),  # of another machine at the same time
-        (SessionId(4, "c"), "boot-1", False),  # another machine went on since
+        (Rank(2, "b"), "boot-1", True),  # the snapshot is of an earlier session
+        (Rank(3, "b"), "boot-1", False),  # of another machine at the same time
+        (Rank(4, "c"), "boot-1", False),  # another machine went on since
         (RANK, "boot-2", False),  # the machine was restarted: what lay in its memory may be lost
     ],
 )
-def test_only_what_is_newer_than_the_snapshot_counts(disk: Disk, rank: SessionId, boot: str, *, used: bool) -> None:
+def test_only_what_is_newer_than_the_snapshot_counts(disk: Disk, rank: Rank, boot: str, *, used: bool) -> None:
     disk.save("epoch005.pt")
     assert bool(disk.newer(rank, boot=boot)) is used
 
@@ -116,8 +116,8 @@ def test_a_torn_line_a_missing_note_and_a_full_disk_are_borne(disk: Disk, monkey
 
 
 def test_the_note_is_cut_when_it_is_long(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complete_files, "LINES_MAX", 20)
-    monkeypatch.setattr(complete_files, "LINES_KEPT", 5)
+    monkeypatch.setattr(whole_files, "LINES_MAX", 20)
+    monkeypatch.setattr(whole_files, "LINES_KEPT", 5)
     for number in range(30):
         disk.save(f"epoch{number:03d}.pt")
     assert len(disk.note.read_text().splitlines()) <= 21
@@ -126,22 +126,13 @@ def test_the_note_is_cut_when_it_is_long(disk: Disk, monkeypatch: pytest.MonkeyP
 
 
 def test_saves_without_a_step_between_are_one_moment() -> None:
-    saves = [
-        SaveGroup("g_1", 1),
-        SaveGroup("d_1", 1),
-        SaveGroup("g_2", 2),
-        SaveGroup("d_2", 2),
-        SaveGroup("best", 2),
-        SaveGroup("g_3", 3),
-    ]
+    saves = [Save("g_1", 1), Save("d_1", 1), Save("g_2", 2), Save("d_2", 2), Save("best", 2), Save("g_3", 3)]
     cut = grouped(saves)
     assert [[each.path for each in moment] for moment in cut] == [["g_1", "d_1"], ["g_2", "d_2", "best"], ["g_3"]]
     assert companions(cut[:2], "g_#") == {"d_#"}
     assert not is_complete(cut[2], cut[:2])
-    assert is_complete([SaveGroup("g_3", 3), SaveGroup("d_3", 3)], cut[:2])
-    assert [
-        len(each) for each in grouped([SaveGroup("g_1"), SaveGroup("d_1"), SaveGroup("g_2"), SaveGroup("d_2")])
-    ] == [2, 2]
+    assert is_complete([Save("g_3", 3), Save("d_3", 3)], cut[:2])
+    assert [len(each) for each in grouped([Save("g_1"), Save("d_1"), Save("g_2"), Save("d_2")])] == [2, 2]
 
 
 def zipped(body: str) -> bytes:
@@ -166,12 +157,12 @@ def hdf5(body: bytes) -> bytes:
 def test_a_format_that_accounts_for_itself_is_whole_or_not(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(whole)
-    assert file_formats.is_complete(path)
+    assert structure.is_whole(path)
     for length in (0, 7, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        assert not file_formats.is_complete(path), length
+        assert not structure.is_whole(path), length
     path.write_bytes(b"of no such format, but long enough to have a header of its own" * 3)
-    assert not file_formats.is_complete(path)
+    assert not structure.is_whole(path)
 
 
 def test_a_save_of_which_nobody_was_told_any_more_is_used_if_its_structure_is_whole(disk: Disk) -> None:

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import EnvironmentRecord, Installed, InstallPlan, LockedPackage, Requirements
+from supervisor.core.environment import Found, Locked, Plan, Record, Wanted
 from supervisor.core.errors import SetupError
-from supervisor.environments import resolve
-from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.installers import port as installer_port
-from supervisor.environments.installers.port import InstallerFailed
+from supervisor.environments import installers, port, solve
+from supervisor.environments.port import InstallerFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOUND = Installed("3.12.1", "cp312", "linux-x86_64", distributions={"numpy": "2.1.3", "requests": "2.32.0"})
-TODO = InstallPlan(("httpx",), (), ("numpy==2.1.3", "requests==2.32.0"), ("numpy==2.1.3",))
-HTTPX = LockedPackage("httpx", "0.28.1", ("sha256:" + "0" * 64,))
-WANTED = Requirements(("httpx",), source="job.py's script block")
+FOUND = Found("3.12.1", "cp312", "linux-x86_64", distributions={"numpy": "2.1.3", "requests": "2.32.0"})
+TODO = Plan(("httpx",), (), ("numpy==2.1.3", "requests==2.32.0"), ("numpy==2.1.3",))
+HTTPX = Locked("httpx", "0.28.1", ("sha256:" + "0" * 64,))
+WANTED = Wanted(("httpx",), source="job.py's script block")
 
 
 class Scripted:
@@ -29,7 +27,7 @@ class Scripted:
     name = "scripted"
 
     def __init__(
-        self, refuses: set[str], answer: tuple[LockedPackage, ...] = (HTTPX,), said: str = "error: because it cannot be"
+        self, refuses: set[str], answer: tuple[Locked, ...] = (HTTPX,), said: str = "error: because it cannot be"
     ) -> None:
         self.refuses = refuses
         self.answer = answer
@@ -44,12 +42,9 @@ class Scripted:
 
 
 def ask(
-    installer: Scripted,
-    recorded: EnvironmentRecord | None = None,
-    said: list[str] | None = None,
-    folders: tuple[str, ...] = (),
+    installer: Scripted, recorded: Record | None = None, said: list[str] | None = None, folders: tuple[str, ...] = ()
 ):
-    return resolve.difference(
+    return solve.difference(
         installer,
         "python",
         WANTED,
@@ -69,7 +64,7 @@ def test_all_that_is_there_is_held_when_that_can_be():
 
 def test_only_frameworks_are_held_when_not_all_can_be_and_the_shadowed_are_named():
     said: list[str] = []
-    newer = LockedPackage("requests", "2.33.0", HTTPX.hashes)
+    newer = Locked("requests", "2.33.0", HTTPX.hashes)
     assert ask(Scripted({"requests==2.32.0"}, (HTTPX, newer)), said=said) == (HTTPX, newer)
     assert said == ["for this job alone, requests 2.32.0 by 2.33.0; the machine's own stay as they are"]
 
@@ -80,7 +75,7 @@ def test_frameworks_are_held_to_the_last():
 
 
 def test_recorded_versions_come_first_and_giving_them_up_is_said():
-    old = EnvironmentRecord(FOUND, ("httpx",), (LockedPackage("httpx", "0.27.0", HTTPX.hashes),))
+    old = Record(FOUND, ("httpx",), (Locked("httpx", "0.27.0", HTTPX.hashes),))
     said: list[str] = []
     installer = Scripted({"httpx==0.27.0"})
     ask(installer, old, said)
@@ -111,7 +106,7 @@ def test_no_connection_is_told_apart_at_once():
 
 
 def test_what_is_there_already_is_not_installed_again():
-    same = LockedPackage("requests", "2.32.0", HTTPX.hashes)
+    same = Locked("requests", "2.32.0", HTTPX.hashes)
     assert ask(Scripted(set(), (HTTPX, same))) == (HTTPX,)
 
 
@@ -130,18 +125,18 @@ def test_what_is_there_already_is_not_installed_again():
     ],
 )
 def test_an_installers_reason_fits_on_one_line(said: str, short: str):
-    assert installer_port.shorten(said) == short
+    assert port.shorten(said) == short
 
 
 def test_a_uv_that_does_not_run_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(installer_choice.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(installers.sys, "prefix", str(tmp_path))
     for name, answer in (("broken", "exit 1"), ("old", "echo uv 0.1.5"), ("good", "echo uv 0.9.1")):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "uv").write_text(f"#!/bin/sh\n{answer}\n")
         (folder / "uv").chmod(0o755)
     found = {
-        name: installer_choice.find_uv({"PATH": f"{tmp_path / name}{os.pathsep}/bin"}, tmp_path)
+        name: installers.find_uv({"PATH": f"{tmp_path / name}{os.pathsep}/bin"}, tmp_path)
         for name in ("broken", "old", "good")
     }
     assert found == {"broken": None, "old": None, "good": tmp_path / "good" / "uv"}
@@ -152,8 +147,8 @@ def test_a_full_disk_is_named_and_an_installers_own_crash_is_told_by_its_last_li
         "ERROR: Exception:\nTraceback (most recent call last):\n  File x, line 1\nOSError: [Errno 18] Invalid cross-device link\n"
         "During handling of the above exception, another exception occurred:\nOSError: [Errno 28] No space left on device: '/x'\n"
     )
-    failed = installer_port.InstallerFailed(trace)
+    failed = port.InstallerFailed(trace)
     assert failed.reason == "OSError: [Errno 28] No space left on device: '/x'"
-    assert failed.summary == "the disk of this machine is full"
+    assert failed.plain == "the disk of this machine is full"
     assert "make room" in failed.advice("train.py")
-    assert not installer_port.InstallerFailed(trace.replace("No space left on device", "Too many links")).no_space
+    assert not port.InstallerFailed(trace.replace("No space left on device", "Too many links")).no_space

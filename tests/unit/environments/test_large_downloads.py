@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import EnvironmentRecord, Installed, LockedPackage
-from supervisor.engine import progress
-from supervisor.environments import installed as installed_packages
-from supervisor.environments import overlay, resolve
-from supervisor.environments.installers import download_sizes, pip_config, run_command
-from supervisor.environments.installers.port import IndexSources, InstallerFailed
-from supervisor.environments.installers.run_command import CommandResult
-from supervisor.environments.installers.uv import CPU_BUILDS, Uv
+from supervisor.core.environment import Found, Locked, Record
+from supervisor.engine import ticking
+from supervisor.environments import capture, commands, overlay, settings, sizes, solve
+from supervisor.environments.commands import Ended
+from supervisor.environments.port import InstallerFailed, Sources
+from supervisor.environments.uv import CPU_BUILDS, Uv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,31 +37,29 @@ class Program:
         self.reached = reached
         self.asked: list[list[str]] = []
 
-    def __call__(self, argv: Sequence[str], environ: Mapping[str, str], *, keep_fd: int | None = None) -> CommandResult:
+    def __call__(self, argv: Sequence[str], environ: Mapping[str, str], *, keep_fd: int | None = None) -> Ended:
         self.asked.append(list(argv))
         cpu = "--torch-backend" in argv
         if cpu and not self.reached:
-            return CommandResult(2, "", "error: Request failed\n  cause: dns error")
+            return Ended(2, "", "error: Request failed\n  cause: dns error")
         if "pylock.toml" in argv:
-            return CommandResult(0, PYLOCK, "")
+            return Ended(0, PYLOCK, "")
         if "compile" in argv:
             version = "2.13.0+cpu" if cpu else "2.13.0"
-            return CommandResult(0, f"torch=={version} --hash={HASH}\n", "")
+            return Ended(0, f"torch=={version} --hash={HASH}\n", "")
         if "--dry-run" in argv:
-            return CommandResult(0, "", " + torch==2.13.0+cpu\n" if cpu else CUDA)
-        return CommandResult(0 if cpu else 1, "", "" if cpu else "no version of torch==2.13.0+cpu")
+            return Ended(0, "", " + torch==2.13.0+cpu\n" if cpu else CUDA)
+        return Ended(0 if cpu else 1, "", "" if cpu else "no version of torch==2.13.0+cpu")
 
 
 def uv(monkeypatch: pytest.MonkeyPatch, program: Program, *, cpu: bool = True, **environ: str) -> Uv:
-    monkeypatch.setattr(run_command, "run", program)
-    return Uv("uv", environ, pip_config.PipConfig(), cpu=cpu)
+    monkeypatch.setattr(commands, "run", program)
+    return Uv("uv", environ, settings.Settings(), cpu=cpu)
 
 
 def test_without_an_accelerator_the_build_for_the_processor_is_chosen(monkeypatch: pytest.MonkeyPatch):
     program = Program()
-    assert uv(monkeypatch, program).solve("python", ["torch"], [], []) == (
-        LockedPackage("torch", "2.13.0+cpu", (HASH,)),
-    )
+    assert uv(monkeypatch, program).solve("python", ["torch"], [], []) == (Locked("torch", "2.13.0+cpu", (HASH,)),)
     assert [argv[-2:] == list(CPU_BUILDS) for argv in program.asked] == [False, True, True]
 
 
@@ -73,7 +69,7 @@ def test_where_those_builds_cannot_be_reached_the_common_ones_do_and_are_not_ask
     program = Program(reached=False)
     installer = uv(monkeypatch, program)
     for _ in range(2):
-        assert installer.solve("python", ["torch"], [], []) == (LockedPackage("torch", "2.13.0", (HASH,)),)
+        assert installer.solve("python", ["torch"], [], []) == (Locked("torch", "2.13.0", (HASH,)),)
     assert sum("--torch-backend" in argv for argv in program.asked) == 1
 
 
@@ -83,7 +79,7 @@ def test_beside_an_accelerator_and_where_the_person_chose_nothing_is_chosen(
 ):
     program = Program()
     assert uv(monkeypatch, program, cpu=cpu, **environ).solve("python", ["torch"], [], [])[0].version == "2.13.0"
-    assert pip_config.uv_environ(environ, Path("x")).get("UV_TORCH_BACKEND") == environ.get("UV_TORCH_BACKEND")
+    assert settings.for_uv(environ, Path("x")).get("UV_TORCH_BACKEND") == environ.get("UV_TORCH_BACKEND")
 
 
 def test_a_recorded_build_for_the_processor_is_installed_from_where_uv_knows_it(
@@ -92,28 +88,28 @@ def test_a_recorded_build_for_the_processor_is_installed_from_where_uv_knows_it(
     lock = tmp_path / "lock.txt"
     lock.write_text(f"torch==2.13.0+cpu --hash={HASH}\n")
     program = Program()
-    uv(monkeypatch, program).install("python", lock, sources=IndexSources())
+    uv(monkeypatch, program).install("python", lock, sources=Sources())
     assert program.asked[-1][-2:] == list(CPU_BUILDS)
     with pytest.raises(InstallerFailed):
-        uv(monkeypatch, program).install("python", lock, sources=IndexSources(tmp_path, wheels_only=True))
+        uv(monkeypatch, program).install("python", lock, sources=Sources(tmp_path, wheels_only=True))
 
 
 def test_a_build_for_the_processor_is_no_preference_beside_an_accelerator():
-    here = Installed("3.11.7", "cp311", "linux-x86_64", accelerators=("T4",))
-    old = EnvironmentRecord(here, ("torch",), (LockedPackage("torch", "2.13.0+cpu", (HASH,)),))
-    assert resolve._recorded_pins(old, here) == ["torch==2.13.0"]
+    here = Found("3.11.7", "cp311", "linux-x86_64", accelerators=("T4",))
+    old = Record(here, ("torch",), (Locked("torch", "2.13.0+cpu", (HASH,)),))
+    assert solve._recorded_pins(old, here) == ["torch==2.13.0"]
 
 
 def test_uv_tells_how_much_is_to_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     lock = tmp_path / "lock.txt"
     lock.write_text("torch==2.13.0\n")
-    assert uv(monkeypatch, Program()).download_bytes("python", lock, sources=IndexSources()) == 1_026_574_961
+    assert uv(monkeypatch, Program()).download_bytes("python", lock, sources=Sources()) == 1_026_574_961
 
 
 def test_files_at_hand_are_measured_and_what_is_not_told_is_unknown(tmp_path: Path):
     (tmp_path / "a b.whl").write_bytes(b"x" * 10)
-    assert download_sizes.total([(tmp_path / "a b.whl").as_uri()] * 2, {}) == 20
-    assert download_sizes.total([(tmp_path / "absent.whl").as_uri()], {}) is None
+    assert sizes.total([(tmp_path / "a b.whl").as_uri()] * 2, {}) == 20
+    assert sizes.total([(tmp_path / "absent.whl").as_uri()], {}) is None
 
 
 class Slow:
@@ -134,7 +130,7 @@ class Slow:
 def test_a_large_download_is_said_with_its_size_and_goes_on_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    monkeypatch.setattr(ticking, "EVERY_S", 0.01)
     said: list[str] = []
     told = Event()
 
@@ -143,8 +139,8 @@ def test_a_large_download_is_said_with_its_size_and_goes_on_with_a_word(
         if words.startswith("installing, "):
             told.set()
 
-    chosen = installed_packages.Interpreter("python3", "3.11.7", "cp311", "linux-x86_64", "", (), ())
-    locked = [LockedPackage("torch", "2.13.0", (HASH,)), LockedPackage("nvidia-cublas", "13.1", (HASH,))]
+    chosen = capture.Interpreter("python3", "3.11.7", "cp311", "linux-x86_64", "", (), ())
+    locked = [Locked("torch", "2.13.0", (HASH,)), Locked("nvidia-cublas", "13.1", (HASH,))]
     monkeypatch.setattr(
         overlay, "make_venv", lambda _python, folder, _environ: (folder / "lib/x/site-packages").mkdir(parents=True)
     )

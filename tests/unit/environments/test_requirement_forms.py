@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Installed, plan, unmet
+from supervisor.core.environment import Found, plan, unmet
 from supervisor.core.errors import SetupError, UserError
-from supervisor.environments.requirements import script_requirements
+from supervisor.environments import wish
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.core.environment import Requirements
+    from supervisor.core.environment import Wanted
 
-HERE = Installed(
+HERE = Found(
     "3.11.7", "cp311", "linux-x86_64", distributions={"numpy": "2.1.3", "transformers": "5.2.0", "clip": "1.0"}
 )
 
 
-def read(folder: Path, script: str = "", *, install: bool = True, **files: str | bytes) -> Requirements:
+def read(folder: Path, script: str = "", *, install: bool = True, **files: str | bytes) -> Wanted:
     """Read the wish of a script beside ``files``; ``_`` in a name stands for a dot."""
     for name, content in {"job_py": script, **files}.items():
         path = folder / ".".join(name.rsplit("_", 1))
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return script_requirements.read(folder / "job.py", install=install).requirements
+    return wish.read(folder / "job.py", install=install).wanted
 
 
-def refusal(wanted: Requirements) -> UserError:
+def refusal(wanted: Wanted) -> UserError:
     with pytest.raises(SetupError) as refused:
         plan(wanted, HERE)
     assert "\n" not in refused.value.what + refused.value.hint
@@ -60,9 +60,9 @@ def test_a_file_of_any_usual_encoding_is_read(tmp_path: Path, content: bytes):
 def test_a_script_in_a_declared_encoding_and_one_with_a_mark_are_read(tmp_path: Path):
     block = "# /// script\n# dependencies = ['toolz']\n# ///\n"
     (tmp_path / "job.py").write_bytes(f"# -*- coding: latin-1 -*-\n# é\n{block}".encode("latin-1"))
-    assert script_requirements.read(tmp_path / "job.py").requirements.requirements == ("toolz",)
+    assert wish.read(tmp_path / "job.py").wanted.requirements == ("toolz",)
     (tmp_path / "job.py").write_bytes(codecs.BOM_UTF8 + block.encode())
-    assert script_requirements.read(tmp_path / "job.py").requirements.requirements == ("toolz",)
+    assert wish.read(tmp_path / "job.py").wanted.requirements == ("toolz",)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,8 @@ def test_a_pyproject_for_tools_alone_leaves_the_packages_to_the_next_file(tmp_pa
     (tmp_path / "job.py").touch()
     (tmp_path / "pyproject.toml").write_text(only_tools)
     (tmp_path / "environment.yml").write_text(ENVIRONMENT.replace("    - -r more.txt\n", ""))
-    found = script_requirements.read(tmp_path / "job.py")
-    assert found.requirements.requirements == ("toolz==0.12.0",)
+    found = wish.read(tmp_path / "job.py")
+    assert found.wanted.requirements == ("toolz==0.12.0",)
     assert found.options == {"keep-last": 5}
 
 

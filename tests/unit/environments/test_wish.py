@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Requirements
+from supervisor.core.environment import Wanted
 from supervisor.core.errors import UserError
-from supervisor.environments.requirements import script_requirements
+from supervisor.environments import wish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,26 +35,24 @@ def script(folder: Path, text: str) -> Path:
 
 
 def test_a_script_block_is_read_with_its_options(tmp_path: Path):
-    read = script_requirements.read(script(tmp_path, BLOCK))
-    assert read.requirements == Requirements(
-        ("numpy>=2", "einops"), ">=3.11", ("libgl1",), source="job.py's script block"
-    )
+    read = wish.read(script(tmp_path, BLOCK))
+    assert read.wanted == Wanted(("numpy>=2", "einops"), ">=3.11", ("libgl1",), source="job.py's script block")
     assert read.options == {"save-every": "10m"}
 
 
 def test_windows_line_ends_do_not_matter(tmp_path: Path):
     path = tmp_path / "job.py"
     path.write_bytes(BLOCK.replace("\n", "\r\n").encode())
-    assert script_requirements.read(path).requirements.requirements == ("numpy>=2", "einops")
+    assert wish.read(path).wanted.requirements == ("numpy>=2", "einops")
 
 
 def test_a_script_that_asks_for_nothing_wants_nothing(tmp_path: Path):
-    assert script_requirements.read(script(tmp_path, "print('hello')\n")) == script_requirements.ScriptRequirements()
+    assert wish.read(script(tmp_path, "print('hello')\n")) == wish.Wish()
 
 
 def test_the_block_wins_over_files_beside_it(tmp_path: Path):
     (tmp_path / "requirements.txt").write_text("pandas\n")
-    assert "pandas" not in script_requirements.read(script(tmp_path, BLOCK)).requirements.requirements
+    assert "pandas" not in wish.read(script(tmp_path, BLOCK)).wanted.requirements
 
 
 def test_requirements_beside_are_read_with_what_they_include(tmp_path: Path):
@@ -62,7 +60,7 @@ def test_requirements_beside_are_read_with_what_they_include(tmp_path: Path):
     (tmp_path / "requirements.txt").write_text(
         "-r base.txt\n# a remark\n\npandas==2.2 \\\n    --hash=sha256:00\n--extra-index-url=file:///nowhere\n"
     )
-    wanted = script_requirements.read(script(tmp_path, "")).requirements
+    wanted = wish.read(script(tmp_path, "")).wanted
     assert wanted.requirements == ("numpy>=2", "pandas==2.2")
     assert wanted.index_options == ("--extra-index-url", "file:///nowhere")
 
@@ -73,7 +71,7 @@ def test_a_change_in_an_included_file_is_a_change_of_the_wish(tmp_path: Path):
     read = []
     for content in ("numpy", "numpy>=2"):
         (tmp_path / "base.txt").write_text(content)
-        read.append(script_requirements.read(path).requirements)
+        read.append(wish.read(path).wanted)
     assert read[0] != read[1]
 
 
@@ -81,9 +79,9 @@ def test_a_pyproject_beside_is_read(tmp_path: Path):
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "x"\nrequires-python = ">=3.12"\ndependencies = ["numpy"]\n[tool.supervisor]\nkeep-last = 5\n'
     )
-    read = script_requirements.read(script(tmp_path, ""))
-    assert read.requirements.requirements == ("numpy",)
-    assert read.requirements.requires_python == ">=3.12"
+    read = wish.read(script(tmp_path, ""))
+    assert read.wanted.requirements == ("numpy",)
+    assert read.wanted.requires_python == ">=3.12"
     assert read.options == {"keep-last": 5}
 
 
@@ -102,7 +100,7 @@ def test_a_pyproject_beside_is_read(tmp_path: Path):
 )
 def test_a_malformed_block_is_named_by_its_place(tmp_path: Path, text: str, words: str):
     with pytest.raises(UserError) as refusal:
-        script_requirements.read(script(tmp_path, text))
+        wish.read(script(tmp_path, text))
     assert words in refusal.value.what
     assert refusal.value.hint
     assert refusal.value.exit_code == 3
@@ -110,5 +108,5 @@ def test_a_malformed_block_is_named_by_its_place(tmp_path: Path, text: str, word
 
 def test_a_missing_script_is_an_error_of_use(tmp_path: Path):
     with pytest.raises(UserError, match="cannot read") as refusal:
-        script_requirements.read(tmp_path / "nowhere.py")
+        wish.read(tmp_path / "nowhere.py")
     assert refusal.value.exit_code == 2

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor import fleet_composition
+from supervisor import launching
 from supervisor.core.errors import FENCED, UserError
-from supervisor.core.fleet.provisioning import FleetTraits
+from supervisor.core.provisioning import FleetTraits
 
 
 def provisioner(*, paid: bool):
@@ -17,16 +17,16 @@ def provisioner(*, paid: bool):
 
 def test_a_second_launch_of_the_same_account_is_sent_away_and_a_later_one_is_not(tmp_path):
     for name in ("one", "another"):
-        with fleet_composition._account(provisioner(paid=True), tmp_path, name):
+        with launching._account(provisioner(paid=True), tmp_path, name):
             with pytest.raises(UserError, match=f"uses this Colab account: run {name}") as refused:
-                fleet_composition._account(provisioner(paid=True), tmp_path, "two").__enter__()
+                launching._account(provisioner(paid=True), tmp_path, "two").__enter__()
             assert refused.value.exit_code == FENCED
             assert "wait for its end, or stop it" in refused.value.hint
 
 
 def test_machines_that_cost_nothing_may_serve_several_runs(tmp_path):
     with (
-        fleet_composition._account(provisioner(paid=False), tmp_path, "one"),
-        fleet_composition._account(provisioner(paid=False), tmp_path, "two"),
+        launching._account(provisioner(paid=False), tmp_path, "one"),
+        launching._account(provisioner(paid=False), tmp_path, "two"),
     ):
         assert list(tmp_path.iterdir()) == []

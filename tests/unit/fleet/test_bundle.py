@@ -6,8 +6,8 @@ import tarfile
 
 import pytest
 
-from supervisor.fleet.job_bundle import JobBundle
-from supervisor.fleet.transfer.inbox import CODE, KEY, SECRETS
+from supervisor.fleet.bundle import Shipment
+from supervisor.fleet.consignment import CODE, KEY, SECRETS
 
 MAX = 32 * 1024 * 1024
 
@@ -27,7 +27,7 @@ def sent(folder, name):
 
 
 def test_an_edited_project_is_noticed_and_not_sent_before_the_next_launch(script, tmp_path):
-    shipment, folder = JobBundle("toy", script, secrets={"KEY": "v"}, key="run-00"), tmp_path / "way"
+    shipment, folder = Shipment("toy", script, secrets={"KEY": "v"}, key="run-00"), tmp_path / "way"
     assert shipment.pack(folder, bytes_max=MAX) == []
     assert shipment.changed(folder) == []
     script.write_text("print(2)\n")
@@ -39,7 +39,7 @@ def test_an_edited_project_is_noticed_and_not_sent_before_the_next_launch(script
     assert files[KEY].read_text() == "run-00\n"
     assert {files[name].stat().st_mode & 0o777 for name in (SECRETS, KEY)} == {0o600}
     assert sent(folder, "train.py") == "print(1)\n", "the next machine of this launch gets what the first one got"
-    again = JobBundle("toy", script)
+    again = Shipment("toy", script)
     assert again.pack(folder, bytes_max=MAX) == ["model.py", "new.py", "train.py"]
     assert sent(folder, "train.py") == "print(2)\n"
     assert again.changed(folder) == []

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.fleet.job_bundle import LAUNCH
-from supervisor.fleet.transfer import inbox as agent_inbox
+from supervisor.fleet import consignment
+from supervisor.fleet.bundle import LAUNCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,12 @@ AGENT = "import sys; print('agent of', sys.argv[2])"
 
 
 def archive(folder: Path, **contents: str) -> None:
-    with tarfile.open(folder / agent_inbox.CODE, "w:gz") as code:
+    with tarfile.open(folder / consignment.CODE, "w:gz") as code:
         for name, text in contents.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(text)
             code.addfile(entry, io.BytesIO(text.encode()))
-        link = tarfile.TarInfo(f"{agent_inbox.PROJECT}/link")
+        link = tarfile.TarInfo(f"{consignment.PROJECT}/link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         code.addfile(link)
 
@@ -65,6 +65,6 @@ def test_a_project_is_unpacked_without_what_leads_out(
     folder = tmp_path / "machine"
     folder.mkdir()
     archive(folder, **{"project/train.py": "print(1)", "project/../../escaped.py": "0"})
-    found = agent_inbox.unpack(folder)
+    found = consignment.unpack(folder)
     assert [path.name for path in found.iterdir()] == ["train.py"]
     assert not (tmp_path / "escaped.py").exists()

@@ -7,44 +7,38 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
+from supervisor.core import codec
+from supervisor.core import fleet_words as fw
 from supervisor.core.errors import FENCED, UserError
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.provisioning import Machine
-from supervisor.core.fleet.state import FleetPhase, FleetPolicy
-from supervisor.core.wire import journal_codec, names
-from supervisor.fleet.controller import JOURNAL, Controller, FleetJournal
-from supervisor.fleet_composition import _require_same_place
+from supervisor.core.fleet_state import Phase, Policy
+from supervisor.core.instant import Instant
+from supervisor.core.provisioning import Machine
+from supervisor.fleet.controller import JOURNAL, Controller, Journal
+from supervisor.launching import _require_same_place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 OURS = Machine("run-1", "machine-1", record='{"id": 1}')
 NIGHT = (
-    fw.ControllerStarted(provider="colab"), fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(), fw.MachinePolled(1, "running", durable_step=0),
-    fw.MachinePolled(2, "running", step=30, durable_step=25),
+    fw.Began(on="colab"), fw.Listed(), fw.BroughtUp(OURS), fw.Prepared(), fw.AgentStarted(), fw.Polled(1, "running", safe=0),
+    fw.Polled(2, "running", step=30, safe=25),
 )  # fmt: skip
 
 
-def written(folder: Path, *events: fw.Event) -> FleetJournal:
-    journal = FleetJournal(folder, "run")
+def written(folder: Path, *events: fw.Event) -> Journal:
+    journal = Journal(folder, "run")
     for at, event in enumerate(events):
         journal.record(Instant(at, at), event)
     journal.close()
-    again = FleetJournal(folder, "another")
+    again = Journal(folder, "another")
     again.close()
     return again
 
 
 def test_the_next_controller_knows_the_machine_and_where_it_is(tmp_path):
     first = written(tmp_path, *NIGHT).first
-    assert (first.prefix, first.machine, first.phase, first.durable_step, first.provider) == (
-        "run",
-        OURS,
-        FleetPhase.SERVING,
-        25,
-        "colab",
-    )
+    assert (first.prefix, first.machine, first.phase, first.safe, first.on) == ("run", OURS, Phase.SERVING, 25, "colab")
     _require_same_place(first, "colab")
     with pytest.raises(UserError, match="still serves this run, on colab") as refused:
         _require_same_place(first, "local")
@@ -59,9 +53,7 @@ def test_a_journal_cut_at_any_byte_is_read_and_goes_on(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / JOURNAL).write_bytes(body[:cut])
-        assert (
-            written(folder, fw.ControllerStarted(), fw.MachinesListed(), fw.MachineCreated(OURS)).first.machine == OURS
-        )
+        assert written(folder, fw.Began(), fw.Listed(), fw.BroughtUp(OURS)).first.machine == OURS
 
 
 def test_a_killed_first_write_leaves_no_journal_that_cannot_be_read(tmp_path):
@@ -70,8 +62,8 @@ def test_a_killed_first_write_leaves_no_journal_that_cannot_be_read(tmp_path):
 
 
 def test_polls_that_say_nothing_new_are_left_out_and_the_first_after_a_trouble_is_not(tmp_path):
-    polls = [fw.MachinePolled(beat, "running", step=beat, durable_step=25) for beat in range(3, 9)]
-    trouble = fw.CallFailed("Poll", "unreachable", "no route")
+    polls = [fw.Polled(beat, "running", step=beat, safe=25) for beat in range(3, 9)]
+    trouble = fw.Failed("Poll", "unreachable", "no route")
     written(tmp_path, *NIGHT, *polls, trouble, *polls)
     lines = (tmp_path / JOURNAL).read_text().splitlines()
     assert len(lines) == 1 + len(NIGHT) + 2
@@ -79,27 +71,27 @@ def test_polls_that_say_nothing_new_are_left_out_and_the_first_after_a_trouble_i
 
 
 def test_nights_of_hiccups_do_not_make_the_fold_give_a_machine_back(tmp_path):
-    journal = FleetJournal(tmp_path, "run")
+    journal = Journal(tmp_path, "run")
     for at, event in enumerate(NIGHT):
         journal.record(Instant(at, at), event)
     for hour in range(1, 12):
         for minute in range(3):
             at = Instant(hour * 3600 + minute, 0)
-            journal.record(at, fw.CallFailed("Poll", "unreachable", "no route"))
-        journal.record(Instant(hour * 3600 + 10, 0), fw.MachinesListed((OURS,)))
-        journal.record(Instant(hour * 3600 + 20, 0), fw.MachinePolled(hour * 1000, "running", step=30, durable_step=25))
+            journal.record(at, fw.Failed("Poll", "unreachable", "no route"))
+        journal.record(Instant(hour * 3600 + 10, 0), fw.Listed((OURS,)))
+        journal.record(Instant(hour * 3600 + 20, 0), fw.Polled(hour * 1000, "running", step=30, safe=25))
     journal.close()
-    first = FleetJournal(tmp_path, "run").first
-    assert (first.phase, first.machine, first.restarts) == (FleetPhase.SERVING, OURS, 0)
+    first = Journal(tmp_path, "run").first
+    assert (first.phase, first.machine, first.restarts) == (Phase.SERVING, OURS, 0)
 
 
 def test_a_second_controller_is_sent_away(tmp_path):
-    journal = FleetJournal(tmp_path, "run")
+    journal = Journal(tmp_path, "run")
     with pytest.raises(UserError) as refused:
-        FleetJournal(tmp_path, "run")
+        Journal(tmp_path, "run")
     assert refused.value.exit_code == FENCED
     journal.close()
-    FleetJournal(tmp_path, "run").close()
+    Journal(tmp_path, "run").close()
 
 
 class Hands:
@@ -109,18 +101,18 @@ class Hands:
         self.answers, self.done = list(answers), []
 
     def do(self, call):
-        self.done.append(names.of(type(call)))
-        return self.answers.pop(0) if self.answers else fw.CallFailed(names.of(type(call)), "unreachable", "no route")
+        self.done.append(type(call).__name__)
+        return self.answers.pop(0) if self.answers else fw.Failed(type(call).__name__, "unreachable", "no route")
 
 
 class Show:
     def __init__(self):
         self.words = []
 
-    def notify(self, said):
-        self.words.append(f"{said.message} {said.hint}")
+    def said(self, said):
+        self.words.append(f"{said.words} {said.hint}")
 
-    def update(self, fleet, event, now): ...
+    def seen(self, fleet, event, now): ...
 
 
 class Still:
@@ -129,10 +121,10 @@ class Still:
 
 
 def test_a_journal_on_a_full_disk_is_waited_for_and_what_costs_meanwhile_is_said(tmp_path, monkeypatch):
-    journal, show = FleetJournal(tmp_path, "run"), Show()
-    hands = Hands(fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(), fw.MachinePolled(1, "done", 0, durable_step=9), fw.MachineReleased("machine-1"))  # fmt: skip
+    journal, show = Journal(tmp_path, "run"), Show()
+    hands = Hands(fw.Listed(), fw.BroughtUp(OURS), fw.Prepared(), fw.AgentStarted(), fw.Polled(1, "done", 0, safe=9), fw.Released("machine-1"))  # fmt: skip
     monkeypatch.setattr("supervisor.fleet.controller.JOURNAL_AGAIN_S", 0.01)
-    append, failed = FleetJournal._append, []
+    append, failed = Journal._append, []
 
     def full(self, line):
         if '"AgentStarted"' in line and len(failed) < 3:
@@ -140,35 +132,35 @@ def test_a_journal_on_a_full_disk_is_waited_for_and_what_costs_meanwhile_is_said
             raise UserError("journal.jsonl cannot be written: No space left on device", "see to its disk")
         append(self, line)
 
-    monkeypatch.setattr(FleetJournal, "_append", full)
-    end = Controller(journal, hands, Still(), show).run(fw.ControllerStarted().policy)
+    monkeypatch.setattr(Journal, "_append", full)
+    end = Controller(journal, hands, Still(), show).run(fw.Began().policy)
     journal.close()
     assert (end.state, len(failed)) == ("SUCCEEDED", 3)
     (said,) = [each for each in show.words if "cannot be written" in each]
-    assert "make room on its disk; meanwhile machine-1 continues" in said
+    assert "make room on its disk; meanwhile machine-1 goes on" in said
     assert folded_machine(tmp_path) is None
 
 
 def test_a_leave_while_the_journal_cannot_be_written_ends_the_controller(tmp_path, monkeypatch):
-    journal, show = FleetJournal(tmp_path, "run"), Show()
-    hands = Hands(fw.MachinesListed(), fw.MachineCreated(OURS))
+    journal, show = Journal(tmp_path, "run"), Show()
+    hands = Hands(fw.Listed(), fw.BroughtUp(OURS))
     monkeypatch.setattr("supervisor.fleet.controller.JOURNAL_AGAIN_S", 0.01)
-    controller, append = Controller(journal, hands, Still(), show), FleetJournal._append
+    controller, append = Controller(journal, hands, Still(), show), Journal._append
 
     def full(self, line):
         if '"BroughtUp"' in line:
-            controller.tell(fw.UserRequest("leave"))
+            controller.tell(fw.Told("leave"))
             raise UserError("journal.jsonl cannot be written: No space left on device", "see to its disk")
         append(self, line)
 
-    monkeypatch.setattr(FleetJournal, "_append", full)
+    monkeypatch.setattr(Journal, "_append", full)
     with pytest.raises(UserError, match="left while the journal could not be written"):
-        controller.run(fw.ControllerStarted().policy)
+        controller.run(fw.Began().policy)
     journal.close()
 
 
 def folded_machine(folder):
-    journal = FleetJournal(folder, "run")
+    journal = Journal(folder, "run")
     journal.close()
     return journal.first.machine
 
@@ -179,19 +171,19 @@ def test_without_a_place_for_the_journal_nothing_is_done_and_two_lines_say_so(tm
             raise AssertionError(f"{call} was done, and nobody could know")
 
     class Show:
-        def notify(self, said): ...
-        def update(self, fleet, event, now): ...
+        def said(self, said): ...
+        def seen(self, fleet, event, now): ...
 
     class Clock:
         def now(self):
             return Instant(0, 0)
 
-    journal = FleetJournal(tmp_path, "run")
+    journal = Journal(tmp_path, "run")
     (tmp_path / JOURNAL).unlink()
     (tmp_path / JOURNAL).mkdir()
     with pytest.raises(UserError, match="cannot be written") as refused:
         Controller(journal, Hands(), Clock(), Show()).run(NIGHT[0].policy)
-    assert "attaches to it again" in refused.value.hint
+    assert "takes it up again" in refused.value.hint
     journal.close()
 
 
@@ -199,25 +191,25 @@ def test_without_a_place_for_the_journal_nothing_is_done_and_two_lines_say_so(tm
 def test_a_journal_whose_first_line_is_damaged_is_named_in_two_lines(tmp_path, head):
     (tmp_path / "journal.jsonl").write_bytes(head)
     with pytest.raises(UserError, match=r"journal\.jsonl is damaged") as error:
-        FleetJournal(tmp_path, "night")
+        Journal(tmp_path, "night")
     assert "launch again" in error.value.hint
 
 
 def test_an_event_of_other_types_is_passed_over(tmp_path):
-    FleetJournal(tmp_path, "night").close()
+    Journal(tmp_path, "night").close()
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write(
             '{"mono_s": 1.0, "wall_s": "x", "is": "Woke"}\n{"mono_s": 1.0, "wall_s": 1.0, "is": "Balanced", "units": []}\n'
         )
-    assert FleetJournal(tmp_path, "night").first.prefix == "night"
+    assert Journal(tmp_path, "night").first.prefix == "night"
 
 
 def test_limits_that_no_person_can_set_are_no_record(tmp_path):
-    FleetJournal(tmp_path, "night").close()
-    policy = journal_codec.to_plain(FleetPolicy()) | {"a_day": -1}
+    Journal(tmp_path, "night").close()
+    policy = codec.to_plain(Policy()) | {"a_day": -1}
     line = {"mono_s": 1.0, "wall_s": 1.0, "is": "Began", "policy": policy, "on": "local"}
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write(
             json.dumps(line) + "\n" + json.dumps({"mono_s": 2.0, "wall_s": 2.0, "is": "Listed", "machines": []}) + "\n"
         )
-    assert FleetJournal(tmp_path, "night").first.policy == FleetPolicy()
+    assert Journal(tmp_path, "night").first.policy == Policy()

@@ -7,28 +7,28 @@ import json
 import os
 from pathlib import Path
 
-from supervisor.fleet.agent import agent_status
-from supervisor.fleet.provisioners.colab import cells as colab_cells
+from supervisor.fleet import reporting
+from supervisor.fleet.provisioners import colab_cells
 
 
 def test_the_newest_warnings_of_the_supervisor_are_told(tmp_path):
-    assert agent_status.warnings(tmp_path) == []
+    assert reporting.warnings(tmp_path) == []
     lines = [
         "step 1",
         *(f"[supervisor] warning: the save at step {n} failed: full" for n in range(9)),
         "  training goes on",
     ]
-    (tmp_path / agent_status.LOG).write_text("\n".join(lines))
-    assert agent_status.warnings(tmp_path) == [f"the save at step {n} failed: full" for n in (6, 7, 8)]
+    (tmp_path / reporting.LOG).write_text("\n".join(lines))
+    assert reporting.warnings(tmp_path) == [f"the save at step {n} failed: full" for n in (6, 7, 8)]
 
 
 def test_a_cell_that_died_is_seen_by_its_lock(tmp_path):
-    assert agent_status.is_watched(tmp_path) is None, "no cell ever waited here"
-    fd = os.open(tmp_path / agent_status.WATCH, os.O_RDWR | os.O_CREAT)
+    assert reporting.watched(tmp_path) is None, "no cell ever waited here"
+    fd = os.open(tmp_path / reporting.WATCH, os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_SH)
-    assert agent_status.is_watched(tmp_path) is True
+    assert reporting.watched(tmp_path) is True
     os.close(fd)
-    assert agent_status.is_watched(tmp_path) is False
+    assert reporting.watched(tmp_path) is False
 
 
 def test_the_cell_holds_the_lock_while_its_agent_runs_and_the_agent_does_not(tmp_path, monkeypatch, capsys):
@@ -37,11 +37,11 @@ def test_the_cell_holds_the_lock_while_its_agent_runs_and_the_agent_does_not(tmp
         "import json, os, sys\n"
         f"sys.path.insert(0, {str(Path.cwd())!r})\n"
         "from pathlib import Path\n"
-        "from supervisor.fleet.agent import agent_status as reporting\n"
-        f"Path({str(seen)!r}).write_text(json.dumps(reporting.is_watched(Path('.'))))\n"
+        "from supervisor.fleet import reporting\n"
+        f"Path({str(seen)!r}).write_text(json.dumps(reporting.watched(Path('.'))))\n"
     )
     monkeypatch.setattr(colab_cells, "FOLDER", str(tmp_path))
     exec(compile(colab_cells.launch("mark"), "cell", "exec"), {})
     assert json.loads(seen.read_text()) is True
-    assert agent_status.is_watched(tmp_path) is False
+    assert reporting.watched(tmp_path) is False
     assert '"ended": 0' in capsys.readouterr().out

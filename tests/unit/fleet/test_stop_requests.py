@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import SessionId
-from supervisor.core.clock import Instant
-from supervisor.engine.paths import RunPaths
-from supervisor.engine.run_catalog import claims
-from supervisor.fleet.home_replica import HomeReplica
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core.claim import Rank
+from supervisor.core.instant import Instant
+from supervisor.engine import claims
+from supervisor.engine.place import RunPlace
+from supervisor.fleet.relay import HomeRun
+from supervisor.stores.folder import FolderStore
 
-RUN, RANK = RunPaths("toy"), SessionId(3, "abc")
+RUN, RANK = RunPlace("toy"), Rank(3, "abc")
 CLOCK = SimpleNamespace(now=lambda: Instant(0, 0))
 
 
@@ -21,7 +21,7 @@ CLOCK = SimpleNamespace(now=lambda: Instant(0, 0))
 def home(tmp_path):
     store = FolderStore(str(tmp_path / "runs"))
     claims.write_claim(store, RUN, RANK, {})
-    return store, HomeReplica(store, RUN, tmp_path / "state", CLOCK)
+    return store, HomeRun(store, RUN, tmp_path / "state", CLOCK)
 
 
 def stops(store):
@@ -33,11 +33,11 @@ def test_a_stop_that_was_not_delivered_is_gone_everywhere(home, packed):
     store, relay = home
     claims.request_stop(store, RUN, RANK, "save", "launch")
     claims.request_stop(store, RUN, RANK, "now")
-    parcels = relay.pending_acks() if packed else ()
-    assert relay.cancel_stops("launch") is False
+    parcels = relay.mail() if packed else ()
+    assert relay.withdraw_stops("launch") is False
     assert stops(store) == [""], "what a person asked for by another command stays"
     assert not any(parcel.file.exists() for parcel in parcels)
-    sent = [piece.path for parcel in relay.pending_acks() for piece in opened(parcel)]
+    sent = [piece.path for parcel in relay.mail() for piece in opened(parcel)]
     assert [path for path in sent if "-save-" in path] == []
     assert [path for path in sent if "-now-" in path], "what lay in the same parcel is sent all the same"
 
@@ -45,14 +45,14 @@ def test_a_stop_that_was_not_delivered_is_gone_everywhere(home, packed):
 def test_a_stop_that_was_delivered_is_told_as_delivered(home):
     store, relay = home
     claims.request_stop(store, RUN, RANK, "save", "launch")
-    for parcel in relay.pending_acks():
+    for parcel in relay.mail():
         relay.delivered(parcel)
-    assert relay.cancel_stops("launch") is True
-    assert relay.cancel_stops("launch") is False
+    assert relay.withdraw_stops("launch") is True
+    assert relay.withdraw_stops("launch") is False
     assert stops(store) == []
 
 
 def opened(parcel):
-    from supervisor.fleet.transfer import part as transfer_part
+    from supervisor.fleet import parcels
 
-    return transfer_part.read(parcel.file).header.pieces
+    return parcels.read(parcel.file).header.pieces

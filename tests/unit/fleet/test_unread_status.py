@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.provisioning import Machine, NoSuchFile
-from supervisor.engine.paths import RunPaths
-from supervisor.fleet.executor import FleetExecutor, Home
+from supervisor.core import fleet_words as fw
+from supervisor.core.provisioning import Machine, NoSuchFile
+from supervisor.engine.place import RunPlace
+from supervisor.fleet.hands import FleetHands, Home
 
 MACHINE = Machine("m", "here")
 
@@ -22,22 +22,22 @@ def polled(tmp_path: Path, body: bytes | None) -> fw.Event:
             raise NoSuchFile(name)
         Path(local).write_bytes(body)
 
-    relay: Any = SimpleNamespace(pending_acks=lambda: (), newest=lambda: None)
+    relay: Any = SimpleNamespace(mail=lambda: (), newest=lambda: None)
     provisioner: Any = SimpleNamespace(get=get)
-    home = Home(provisioner, RunPaths("toy"), relay, tmp_path)
+    home = Home(provisioner, RunPlace("toy"), relay, tmp_path)
     shipment: Any = None
-    hands = FleetExecutor(provisioner, home, shipment, describe=str, release_at_s=lambda: None)
-    return hands.do(fw.PollMachine(MACHINE))
+    hands = FleetHands(provisioner, home, shipment, describe=str, release_at_s=lambda: None)
+    return hands.do(fw.Poll(MACHINE))
 
 
 def test_no_status_is_an_answer(tmp_path: Path) -> None:
     event = polled(tmp_path, None)
-    assert isinstance(event, fw.MachinePolled)
+    assert isinstance(event, fw.Polled)
     assert event.phase == ""
 
 
 @pytest.mark.parametrize("body", [b"", b'{"phase": "runn', b"[]", b"\xff\xfe", b"<html>502 Bad Gateway</html>"])
 def test_a_status_that_cannot_be_read_is_none(tmp_path: Path, body: bytes) -> None:
     event = polled(tmp_path, body)
-    assert isinstance(event, fw.CallFailed)
+    assert isinstance(event, fw.Failed)
     assert event.kind == "unreachable", "with it a stop would give the machine back"

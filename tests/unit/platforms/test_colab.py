@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
 from supervisor.core.errors import UserError
+from supervisor.core.instant import Instant
 from supervisor.platforms import colab
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_only_googles_own_machine_keeps_runs_on_drive_and_can_be_given_back():
         assert made[kind].store == "./runs"
         assert made[kind].release is None
         assert made[kind].flush is None
-    assert "--time-limit" in made["enterprise"].notice
+    assert "--budget" in made["enterprise"].notice
 
 
 def test_a_machine_is_new_at_first_sight_and_ages_from_there(tmp_path: Path):
@@ -149,7 +149,7 @@ def test_a_connection_that_breaks_is_the_machine_that_goes(server: Loopback):
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_machine_that_is_not_given_back_says_what_to_do(server: Loopback, status: int):
     server.on("POST /unassign", status)
-    with pytest.raises(UserError, match="could not be released") as refused:
+    with pytest.raises(UserError, match="could not be given back") as refused:
         colab.release(server.address)
     assert "Disconnect and delete runtime" in refused.value.hint
 
@@ -160,7 +160,7 @@ def test_a_runtime_that_is_not_there_or_does_not_answer_is_said(server: Loopback
     monkeypatch.setattr(colab, "ANSWER_S", 0.05)
     try:
         for address in ("127.0.0.1:1", server.address, "nonsense:port"):
-            with pytest.raises(UserError, match="could not be released"):
+            with pytest.raises(UserError, match="could not be given back"):
                 colab.release(address)
     finally:
         over.set()

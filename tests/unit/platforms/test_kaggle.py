@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
+from supervisor.core.instant import Instant
 from supervisor.platforms import kaggle
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_an_interactive_session_may_end_when_it_is_left_alone():
 def test_the_age_is_that_of_the_container_and_no_more_than_a_session_can_live(
     monkeypatch: pytest.MonkeyPatch, ticks: str | None, age_s: float
 ):
-    monkeypatch.setattr(kaggle.process_identity, "started", {1: ticks}.get)
+    monkeypatch.setattr(kaggle.identity, "started", {1: ticks}.get)
     monkeypatch.setattr(kaggle.os, "sysconf", lambda _: 100)
     assert kaggle.describe(BATCH, NOW).age_s == age_s
 

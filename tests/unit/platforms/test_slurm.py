@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
+from supervisor.core.deadline import Lifetime
 from supervisor.core.errors import UserError
-from supervisor.core.policy.deadline import TimeLimit
+from supervisor.core.instant import Instant
 from supervisor.platforms import slurm
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def job(**fields: str) -> str:
 
 def test_the_end_that_the_variables_tell_is_certain():
     described = slurm.describe({**JOB, **TIMES}, NOW)
-    assert described.lifetime == TimeLimit(7200.0, hard=True)
+    assert described.lifetime == Lifetime(7200.0, hard=True)
     assert described.age_s == 600.0
     assert described.asked is None
 
 
 def test_without_a_start_the_time_left_counts_from_now():
     described = slurm.describe({**JOB, "SLURM_JOB_END_TIME": TIMES["SLURM_JOB_END_TIME"]}, NOW)
-    assert described.lifetime == TimeLimit(6600.0, hard=True)
+    assert described.lifetime == Lifetime(6600.0, hard=True)
     assert described.age_s == 0
 
 
@@ -84,15 +84,15 @@ def test_where_the_variables_do_not_tell_slurm_is_asked(tools: Tools, said: str,
     assert described.lifetime is None
     assert described.asked is not None
     assert tools.asked == []  # nothing is asked to know where we are
-    assert described.asked() == (None if seconds is None else TimeLimit(seconds, hard=True))
+    assert described.asked() == (None if seconds is None else Lifetime(seconds, hard=True))
     assert tools.asked == ["squeue -h -j 4711 -o %L"]
 
 
 def test_a_slurm_that_does_not_answer_gives_no_end(tools: Tools, monkeypatch: pytest.MonkeyPatch):
     tools.play("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)
-    assert slurm.remaining_s("4711") is None
+    assert slurm.left("4711") is None
     monkeypatch.setenv("PATH", "/nowhere")
-    assert slurm.remaining_s("4711") is None
+    assert slurm.left("4711") is None
 
 
 def test_a_job_that_may_be_requeued_is(tools: Tools):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.clock import Instant
-from supervisor.core.session.events import PreemptionNotice
-from supervisor.platforms import cloud_metadata, spot
+from supervisor.core.events import Notice
+from supervisor.core.instant import Instant
+from supervisor.platforms import clouds, spot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,17 +33,17 @@ def firmware(folder: Path, **texts: str) -> dict[str, str]:
     return {"SUPERVISOR_RUN_FIRMWARE": str(folder)}
 
 
-def reader(name: str, server: Loopback) -> cloud_metadata.Cloud:
+def reader(name: str, server: Loopback) -> clouds.Cloud:
     environ = {
         "GCE_METADATA_HOST": server.address,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{server.address}/",
         "SUPERVISOR_RUN_AZURE_METADATA": f"http://{server.address}",
     }
-    return cloud_metadata.READERS[name](environ)
+    return clouds.READERS[name](environ)
 
 
 def test_every_cloud_has_who_asks_it():
-    assert cloud_metadata.READERS.keys() == spot.CLOUDS.keys()
+    assert clouds.READERS.keys() == spot.CLOUDS.keys()
 
 
 @pytest.mark.parametrize("name", FIRMWARE)
@@ -61,7 +61,7 @@ def test_other_machines_are_not_taken_for_one(tmp_path: Path, texts: dict[str, s
 def test_what_speaks_http_is_loaded_only_to_listen(tmp_path: Path):
     environ = firmware(tmp_path, **FIRMWARE["aws"])
     said = (
-        "import sys; from supervisor.platforms import spot; from supervisor.core.clock import Instant\n"
+        "import sys; from supervisor.platforms import spot; from supervisor.core.instant import Instant\n"
         f"spot.describe({environ!r}, Instant(1.0, 1.0)); print([m for m in ('urllib.request', 'http.client') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
@@ -73,7 +73,7 @@ def test_google_cloud_waits_for_the_preemption(server: Loopback):
     cloud = reader("google", server)
     assert cloud.notices() == []
     server.on(f"GET {GCE}/preempted", "TRUE")
-    assert cloud.notices() == [PreemptionNotice(30.0, "Google Cloud takes this spot machine back")]
+    assert cloud.notices() == [Notice(30.0, "Google Cloud takes this spot machine back")]
     first, last = server.asked[0][1], server.asked[-1][1]
     assert first["metadata-flavor"] == "Google"
     assert "wait_for_change=true" in first["query"]
@@ -103,7 +103,7 @@ def test_aws_is_asked_with_a_token_and_404_is_no_notice(server: Loopback):
 def test_aws_tells_when_by_its_own_clock(server: Loopback, time: str, seconds: float):
     body = json.dumps({"action": "stop", "time": time})
     server.answers = {**TOKEN, f"GET {AWS}/spot/instance-action": body}
-    assert reader("aws", server).notices() == [PreemptionNotice(seconds, "AWS is going to stop this spot machine")]
+    assert reader("aws", server).notices() == [Notice(seconds, "AWS is going to stop this spot machine")]
 
 
 def test_awss_recommendation_saves_and_goes_on(server: Loopback):
@@ -114,7 +114,7 @@ def test_awss_recommendation_saves_and_goes_on(server: Loopback):
 def test_a_token_that_is_too_old_is_replaced(server: Loopback):
     server.answers = {**TOKEN, f"GET {AWS}/spot/instance-action": 401}
     cloud = reader("aws", server)
-    with pytest.raises(cloud_metadata.MetadataRefused, match="401"):
+    with pytest.raises(clouds.Refused, match="401"):
         cloud.notices()
     del server.answers[f"GET {AWS}/spot/instance-action"]
     assert cloud.notices() == []
@@ -149,7 +149,7 @@ def test_azures_events_for_others_of_the_scale_set_are_not_ours(server: Loopback
     assert reader("azure", server).notices() == []
 
 
-@pytest.mark.parametrize("name", cloud_metadata.READERS)
+@pytest.mark.parametrize("name", clouds.READERS)
 @pytest.mark.parametrize("nonsense", ["", "[]", "null", '{"Events": [3]}', "<html>", 500, 403, 404])
 def test_nonsense_is_no_notice_and_ends_nothing(server: Loopback, name: str, nonsense: str | int):
     for question in ("PUT /latest/api/token", f"GET {GCE}/preempted", f"GET {GCE}/maintenance-event",
@@ -157,26 +157,20 @@ def test_nonsense_is_no_notice_and_ends_nothing(server: Loopback, name: str, non
         server.on(question, nonsense)
     server.on(f"GET {AWS}/spot/instance-action", nonsense if isinstance(nonsense, int) else "[]")
     heard, waits = [], iter([False, False, True])
-    cloud_metadata.listen(reader(name, server), heard.append, lambda _seconds: next(waits))
+    clouds.listen(reader(name, server), heard.append, lambda _seconds: next(waits))
     assert heard == []
 
 
 def test_a_notice_is_heard_once_and_the_next_one_too():
-    told = iter(
-        [
-            [PreemptionNotice(9.0, "likely", certain=False)],
-            [PreemptionNotice(8.0, "likely", certain=False)],
-            [PreemptionNotice(7.0, "now")],
-        ]
-    )
+    told = iter([[Notice(9.0, "likely", certain=False)], [Notice(8.0, "likely", certain=False)], [Notice(7.0, "now")]])
     heard, waits = [], iter([False, False, False, True])
 
     class Fake:
-        def notices(self) -> list[PreemptionNotice]:
+        def notices(self) -> list[Notice]:
             return next(told)
 
-    cloud_metadata.listen(Fake(), heard.append, lambda _seconds: next(waits))
-    assert [notice.message for notice in heard] == ["likely", "now"]
+    clouds.listen(Fake(), heard.append, lambda _seconds: next(waits))
+    assert [notice.words for notice in heard] == ["likely", "now"]
 
 
 def test_a_server_that_is_not_there_is_asked_ever_less_often():
@@ -186,5 +180,5 @@ def test_a_server_that_is_not_there_is_asked_ever_less_often():
         waited.append(seconds)
         return len(waited) == 8
 
-    cloud_metadata.listen(cloud_metadata.GoogleCloud({"GCE_METADATA_HOST": "127.0.0.1:1"}), pytest.fail, pause)
+    clouds.listen(clouds.GoogleCloud({"GCE_METADATA_HOST": "127.0.0.1:1"}), pytest.fail, pause)
     assert waited == [0.0, 5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]

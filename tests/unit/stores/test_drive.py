@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.digest import XXH3
-from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
-from supervisor.stores.mounted import backend as mount_backend
-from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import MountGuard
-from supervisor.stores.mounted.mounts import mount_of, mounts
+from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.stores import drive
+from supervisor.stores.drive import DriveStore
+from supervisor.stores.held import HeldMount
+from supervisor.stores.mounts import mount_of, mounts
 from tests.contracts.drives import Obliging
 from tests.faults import syscalls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.stores.mounted.mounts import Mount
+    from supervisor.stores.mounts import Mount
 
 
 class Place:
@@ -36,8 +36,8 @@ class Place:
         self.store = self.fresh()
 
     def fresh(self) -> DriveStore:
-        guard = MountGuard(str(self.root), self.mount, str(self._table))
-        return DriveStore(guard, choose=lambda _mount, _fd: self.client)
+        held = HeldMount(str(self.root), self.mount, str(self._table))
+        return DriveStore(held, choose=lambda _mount, _fd: self.client)
 
     def show(self, *found: Mount) -> None:
         """Let the table show these mounts."""
@@ -48,7 +48,7 @@ class Place:
         return sorted(path.name for path in self.root.rglob("*") if path.is_file())
 
 
-LARGE = bytes(mount_backend.EMPTIED_BYTES_MIN)
+LARGE = bytes(drive.EMPTIED_BYTES_MIN)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_drive_that_bears_another_record_of_the_run_is_another_drive(place, st
     store.create("run/run.json", b'{"id": 1}')
     store.create("run/file", b"x")
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
-    store.guard.release()
+    store.held.release()
     for act in (
         lambda: store.create("run/new", b"x"),
         lambda: store.push(str(tmp_path / "mountinfo"), "run/new", XXH3),
@@ -163,10 +163,10 @@ def test_two_machines_that_begin_a_run_at_once_both_write_its_record_and_neither
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
     store.create("run/e1-mine/claim.json", b"{}")
     (place.root / "run/run.json").write_bytes(b'{"id": 3}')
-    store.guard.release()
+    store.held.release()
     store.create("run/e1-mine/file", b"x")
     later = place.fresh()
-    later.record_digests.update(store.record_digests)
+    later.marks.update(store.marks)
     (place.root / "run/run.json").write_bytes(b'{"id"')
     later.create("run/e1-mine/another", b"x")
     (place.root / "run/e1-mine/claim.json").write_bytes(b"[]")
@@ -185,7 +185,7 @@ def test_a_drive_without_the_run_s_record_is_another_drive(place, store):
 def test_after_the_mount_was_opened_anew_not_even_a_listing_is_believed_of_another_drive(place, store):
     store.create("run/run.json", b'{"id": 1}')
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
-    store.guard.release()
+    store.held.release()
     for act in (lambda: store.list("run"), lambda: store.list("run/x"), lambda: store.read("run/x")):
         with pytest.raises(StoreError) as failed:
             act()
@@ -198,14 +198,14 @@ def test_a_record_that_is_half_there_is_not_remembered(place, store):
     assert store.read("run/run.json") == b'{"id"'
     (place.root / "run/run.json").write_bytes(b'{"id": 1}')
     store.create("run/new", b"x")
-    assert list(store.record_digests) == ["run"]
+    assert list(store.marks) == ["run"]
 
 
 def test_marks_are_handed_over(place, store):
     store.create("run/run.json", b'{"id": 1}')
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
     later = place.fresh()
-    later.record_digests.update(store.record_digests)
+    later.marks.update(store.marks)
     with pytest.raises(StoreError):
         later.create("run/new", b"x")
 
@@ -253,7 +253,7 @@ def test_every_error_of_a_write_counts_and_its_part_is_removed(place, store, tmp
 
 def test_a_file_of_another_writer_is_never_removed(place, store):
     store.create("run/file", b"first")
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(Taken):
         store.create("run/file", b"second")
     assert place.written() == ["file"]
 
@@ -268,14 +268,14 @@ def test_what_does_not_fit_is_not_begun(place, store, tmp_path, monkeypatch):
 
 
 def test_the_room_is_that_of_the_client_s_cache_if_that_is_less(place, store, monkeypatch):
-    monkeypatch.setattr(mount_backend.local_files, "free_bytes", lambda _folder: 7)
+    monkeypatch.setattr(drive.disk, "free_bytes", lambda _folder: 7)
     assert store.free_bytes() > 7
     monkeypatch.setattr(place.client, "cache", lambda: "/cache")
     assert store.free_bytes() == 7
 
 
 def test_not_even_a_small_file_fills_up_the_client_s_cache(place, store, monkeypatch):
-    monkeypatch.setattr(mount_backend.local_files, "free_bytes", lambda _folder: 1_000_000)
+    monkeypatch.setattr(drive.disk, "free_bytes", lambda _folder: 1_000_000)
     monkeypatch.setattr(place.client, "cache", lambda: "/cache")
     with pytest.raises(StoreError) as failed:
         store.create("run/file", b"x")
@@ -292,16 +292,16 @@ def test_an_unreadable_local_file_is_not_blamed_on_the_drive(store, tmp_path):
 
 def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, monkeypatch):
     seen: list[int] = []
-    answers = iter([NotConfirmed("not yet"), NotConfirmed("not yet"), None])
+    answers = iter([Unconfirmed("not yet"), Unconfirmed("not yet"), None])
 
-    def check(file):
+    def see(file):
         seen.append(file.length)
         if answer := next(answers):
             raise answer
         return "obliging"
 
-    monkeypatch.setattr(place.client, "check", check)
-    monkeypatch.setattr(mount_backend, "POLL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(place.client, "see", see)
+    monkeypatch.setattr(drive, "LOOK_EVERY_S", 0.0)
     store.create("run/file", LARGE)
     store.delete("run/file")
     assert seen == [0, 0, 0]
@@ -309,7 +309,7 @@ def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, 
 
 
 def test_a_small_file_is_removed_at_once_because_retention_removes_many(place, store, monkeypatch):
-    monkeypatch.setattr(place.client, "check", lambda _file: pytest.fail("waited"))
+    monkeypatch.setattr(place.client, "see", lambda _file: pytest.fail("waited"))
     store.create("run/file", LARGE[1:])
     store.delete("run/file")
     assert place.written() == []
@@ -319,21 +319,21 @@ def test_a_small_file_is_removed_at_once_because_retention_removes_many(place, s
 def test_an_upload_that_does_not_come_is_not_waited_for_for_ever(place, store, monkeypatch, possible):
     asked = []
 
-    def check(_file):
+    def see(_file):
         asked.append(1)
-        raise NotConfirmed("no", possible=possible)
+        raise Unconfirmed("no", possible=possible)
 
-    monkeypatch.setattr(place.client, "check", check)
-    monkeypatch.setattr(mount_backend, "POLL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(place.client, "see", see)
+    monkeypatch.setattr(drive, "LOOK_EVERY_S", 0.0)
     store.create("run/file", LARGE)
     store.delete("run/file")
-    assert len(asked) == (mount_backend.POLLS_MAX if possible else 1)
+    assert len(asked) == (drive.LOOKS_MAX if possible else 1)
     assert place.written() == []
 
 
 def test_a_file_that_vanishes_is_missing_only_where_the_mount_still_is(place, store, monkeypatch):
     store.create("run/file", b"x")
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         store.read("run/none")
     opened = os.open
 

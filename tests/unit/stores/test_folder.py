@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.digest import XXH3, digest_of
-from supervisor.core.ports import AlreadyExists, NotFound, StoreError
-from supervisor.stores.local.folder import FolderStore
+from supervisor.core.ports import Missing, StoreError, Taken
+from supervisor.stores.folder import FolderStore
 from tests.faults import syscalls
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def test_a_disk_without_links_still_never_overwrites(store):
 
     with syscalls.bent(no_links):
         store.create("run/file", b"first")
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(Taken):
             store.create("run/file", b"second")
     assert store.read("run/file") == b"first"
 
@@ -268,13 +268,13 @@ def test_a_file_that_goes_away_from_the_store_while_it_is_linked_is_still_brough
     with syscalls.bent(vanishing):
         store.pull("run/file", str(tmp_path / "back"), XXH3, link=True)
     assert (tmp_path / "back").read_bytes() == staged.read_bytes()
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         store.pull("run/file", str(tmp_path / "back"), XXH3, link=True)
 
 
 def test_a_link_is_refused_where_the_name_is_taken_and_leaves_nothing(store, staged, tmp_path):
     store.create("run/file", b"first")
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(Taken):
         store.push(str(staged), "run/file", XXH3, link=True)
     assert store.read("run/file") == b"first"
     assert staged.stat().st_nlink == 1
@@ -288,9 +288,9 @@ def test_what_is_no_file_and_no_folder_is_not_there_and_keeps_nobody_waiting(sto
     (tmp_path / "store/run/link").symlink_to("pipe")
     assert [entry.name for entry in store.list("run")] == ["file"]
     for name in ("pipe", "link"):
-        with pytest.raises(NotFound):
+        with pytest.raises(Missing):
             store.read(f"run/{name}")
-        with pytest.raises(NotFound):
+        with pytest.raises(Missing):
             store.pull(f"run/{name}", str(tmp_path / "copy"), XXH3)
 
 
@@ -298,7 +298,7 @@ def test_a_device_is_no_file_either(store, tmp_path):
     store.create("run/file", b"x")
     (tmp_path / "store/run/endless").symlink_to("/dev/zero")
     assert [entry.name for entry in store.list("run")] == ["file"]
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         store.read("run/endless")
 
 

@@ -13,16 +13,15 @@ import pytest
 from benchmarks.machines import until
 from supervisor.core.digest import XXH3
 from supervisor.core.errors import UserError
-from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
-from supervisor.stores.mounted import ipc
-from supervisor.stores.mounted import pool as worker_pool
-from supervisor.stores.mounted.mounts import Mount, mount_of, mounts
-from supervisor.stores.mounted.store import MountedStore
+from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.stores import wire, workers
+from supervisor.stores.mounted import MountedStore
+from supervisor.stores.mounts import Mount, mount_of, mounts
 from tests.drives.drive import WAIT_S_MAX, stopped
 
 
-def opened(root: Path, timeout_s: float = 20.0) -> MountedStore:
-    return MountedStore(str(root), mount=mount_of(str(root), mounts()), timeout_s=timeout_s)
+def opened(root: Path, patience_s: float = 20.0) -> MountedStore:
+    return MountedStore(str(root), mount=mount_of(str(root), mounts()), patience_s=patience_s)
 
 
 @pytest.fixture
@@ -30,20 +29,20 @@ def store(tmp_path) -> MountedStore:
     return opened(tmp_path / "store")
 
 
-def worker_of(store: MountedStore) -> worker_pool.Worker:
+def worker_of(store: MountedStore) -> workers.Worker:
     """Return the store's one idle worker."""
     store.list("")
     (worker,) = store._workers._idle
     return worker
 
 
-def end(worker: worker_pool.Worker) -> None:
+def end(worker: workers.Worker) -> None:
     """Kill a worker; nobody reaps it here, because that is for its store to do."""
     os.kill(worker.pid, signal.SIGKILL)
     until(lambda: "\nState:\tZ" in Path(f"/proc/{worker.pid}/status").read_text("ascii"))
 
 
-def freeze(worker: worker_pool.Worker) -> None:
+def freeze(worker: workers.Worker) -> None:
     os.kill(worker.pid, signal.SIGSTOP)
     until(lambda: stopped(worker.pid))
 
@@ -52,15 +51,15 @@ def freeze(worker: worker_pool.Worker) -> None:
     "error",
     [
         StoreError("x", "full"),
-        NotFound("x"),
-        AlreadyExists("x"),
-        NotConfirmed("x"),
-        NotConfirmed("x", possible=False),
+        Missing("x"),
+        Taken("x"),
+        Unconfirmed("x"),
+        Unconfirmed("x", possible=False),
         UserError("what", "hint", 7),
     ],
 )
 def test_errors_travel_by_name_with_all_they_say(error):
-    back = ipc.decode_error(ipc.encode_error(error))
+    back = wire.unpacked(wire.packed(error))
     assert type(back) is type(error)
     assert vars(back) == vars(error)
     assert str(back) == str(error)
@@ -102,26 +101,26 @@ def test_one_worker_does_one_call_after_the_other(store):
 def test_a_worker_that_is_silent_is_given_up_at_the_deadline_and_the_next_call_has_another(store):
     worker = worker_of(store)
     freeze(worker)
-    store._workers._timeout_s = 0.05
+    store._workers._patience_s = 0.05
     with pytest.raises(StoreError, match="has not answered") as failed:
         store.list("")
     assert failed.value.kind == "hung"
-    store._workers._timeout_s = 20.0
+    store._workers._patience_s = 20.0
     assert store.list("") == ()
-    until(worker.has_exited)
+    until(worker.is_over)
 
 
 def test_while_a_few_calls_hang_in_the_kernel_no_more_are_begun(store, monkeypatch):
     worker_of(store)
-    monkeypatch.setattr(worker_pool.Worker, "has_exited", lambda _self: False)
-    store._workers._killed = [object.__new__(worker_pool.Worker) for _ in range(worker_pool.WORKERS_MAX)]
+    monkeypatch.setattr(workers.Worker, "is_over", lambda _self: False)
+    store._workers._lost = [object.__new__(workers.Worker) for _ in range(workers.WORKERS_MAX)]
     with pytest.raises(StoreError, match="4 earlier calls") as failed:
         store.list("")
     assert failed.value.kind == "hung"
 
 
 def test_a_call_that_finds_all_workers_busy_waits_no_longer_than_the_deadline(store):
-    store._workers._busy, store._workers._timeout_s = worker_pool.WORKERS_MAX, 0.01
+    store._workers._busy, store._workers._patience_s = workers.WORKERS_MAX, 0.01
     with pytest.raises(StoreError, match="busy") as failed:
         store.list("")
     assert failed.value.kind == "hung"
@@ -165,14 +164,14 @@ def test_several_threads_call_at_once(store):
     for thread in threads:
         thread.join(WAIT_S_MAX)
     assert len(store.list("run")) == 30
-    assert len(store._workers._idle) <= worker_pool.WORKERS_MAX
+    assert len(store._workers._idle) <= workers.WORKERS_MAX
 
 
 def test_a_long_push_is_not_silence(store, tmp_path):
     (tmp_path / "local").write_bytes(bytes(40_000_000))
     worker_of(store)
     asked: list[dict] = []
-    receive = ipc.receive
+    receive = wire.receive
 
     def count(fd, **patience):
         header, body = receive(fd, **patience)
@@ -180,7 +179,7 @@ def test_a_long_push_is_not_silence(store, tmp_path):
         return header, body
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ipc, "receive", count)
+        patched.setattr(wire, "receive", count)
         store.push(str(tmp_path / "local"), "run/file", XXH3)
     assert sum("tick" in header for header in asked) >= 20
 
@@ -202,7 +201,7 @@ def test_workers_end_with_their_supervisor_s_interest(tmp_path):
     store = opened(tmp_path / "store")
     worker = worker_of(store)
     del store
-    until(worker.has_exited)
+    until(worker.is_over)
 
 
 def test_workers_hear_no_interrupt_of_the_terminal(store):

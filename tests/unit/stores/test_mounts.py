@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.stores.mounted.mounts import drive_of, is_drive, is_mount_point, mount_of, mounts, resolve_to_mount
+from supervisor.stores.mounts import drive_of, is_drive, is_mount_point, located, mount_of, mounts
 from tests.faults import syscalls
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def test_links_are_followed_up_to_a_drive(tmp_path):
     (tmp_path / "relative").symlink_to("link/inside")
     text = f"1 0 0:20 / / rw - ext4 x rw\n2 1 0:21 / {tmp_path}/M rw - fuse.drive drive rw\n"
     found = table(tmp_path, text)
-    assert resolve_to_mount(f"{tmp_path}/link/a/../b", found)[0] == f"{tmp_path}/M/b"
-    assert resolve_to_mount(f"{tmp_path}/relative/x", found)[0] == f"{tmp_path}/M/inside/x"
+    assert located(f"{tmp_path}/link/a/../b", found)[0] == f"{tmp_path}/M/b"
+    assert located(f"{tmp_path}/relative/x", found)[0] == f"{tmp_path}/M/inside/x"
     assert drive_of(f"{tmp_path}/relative/x", found).point == f"{tmp_path}/M"
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.machines import until
 from supervisor.core.digest import XXH3
-from supervisor.core.ports import NotConfirmed, NotFound, StoreError
-from supervisor.stores.mounted.backend import EMPTIED_BYTES_MIN
-from supervisor.stores.mounted.mounts import drive_of, mounts
-from supervisor.stores.mounted.store import MountedStore
+from supervisor.core.ports import Missing, StoreError, Unconfirmed
+from supervisor.stores.drive import EMPTIED_BYTES_MIN
+from supervisor.stores.mounted import MountedStore
+from supervisor.stores.mounts import drive_of, mounts
 from tests.contracts.drives import missing_tools
 from tests.drives.drive import Guard
 from tests.drives.rclone_drive import RcloneDrive
@@ -35,9 +35,9 @@ class Tuned(RcloneDrive):
     def command(self) -> Sequence[str]:
         return [*super().command(), *self.options]
 
-    def store(self, timeout_s: float = 20.0) -> MountedStore:
+    def store(self, patience_s: float = 20.0) -> MountedStore:
         where = str(self.root / "deep/store")
-        return MountedStore(where, mount=drive_of(where, mounts()), timeout_s=timeout_s)
+        return MountedStore(where, mount=drive_of(where, mounts()), patience_s=patience_s)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def proved(store: MountedStore, path: str) -> str:
     while True:
         try:
             return store.evidence(path)
-        except NotConfirmed as unconfirmed:
+        except Unconfirmed as unconfirmed:
             if not unconfirmed.possible:
                 raise
             time.sleep(0.05)
@@ -83,7 +83,7 @@ def kind_of(act: Callable[[], object]) -> str:
 def test_a_drive_that_hangs_costs_the_deadline_and_is_used_again_when_it_goes_on(drive):
     store = drive.store()
     store.create("run/file", b"x")
-    store._workers._timeout_s = DEADLINE_S
+    store._workers._patience_s = DEADLINE_S
     drive.stop()
     try:
         assert kind_of(lambda: store.list("run")) == "hung"
@@ -91,7 +91,7 @@ def test_a_drive_that_hangs_costs_the_deadline_and_is_used_again_when_it_goes_on
         assert kind_of(lambda: store.evidence("run/file")) == "hung"
     finally:
         drive.go()
-    store._workers._timeout_s = 20.0
+    store._workers._patience_s = 20.0
     assert store.read("run/file") == b"x"
     store.create("run/later", b"y")
 
@@ -108,11 +108,11 @@ def test_a_drive_that_hangs_from_the_start_is_a_clean_error_of_the_first_verb(dr
 def test_while_it_hangs_only_a_few_processes_wait_for_it(drive):
     store = drive.store()
     store.create("run/file", b"x")
-    store._workers._timeout_s = 0.05
+    store._workers._patience_s = 0.05
     drive.stop()
     try:
         assert {kind_of(lambda: store.read("run/file")) for _ in range(8)} == {"hung"}
-        assert len(store._workers._killed) <= 4
+        assert len(store._workers._lost) <= 4
     finally:
         drive.go()
 
@@ -162,7 +162,7 @@ def test_there_is_no_evidence_before_the_last_byte_is_in_the_cloud(mounted, tmp_
     store = drive.store()
     (tmp_path / "local").write_bytes(bytes(1_500_000))
     store.push(str(tmp_path / "local"), "run/state", XXH3)
-    with pytest.raises(NotConfirmed) as answer:
+    with pytest.raises(Unconfirmed) as answer:
         store.evidence("run/state")
     assert answer.value.possible
     assert proved(store, "run/state") == "rclone"
@@ -176,7 +176,7 @@ def test_what_was_proved_stays_so_when_rclone_forgets_it(mounted):
     assert proved(store, "run/file") == "rclone"
     until(lambda: not list((drive.cache / "vfsMeta").rglob("file")))
     assert store.evidence("run/file") == "rclone"
-    with pytest.raises(NotConfirmed):
+    with pytest.raises(Unconfirmed):
         drive.store().evidence("run/file")
 
 
@@ -196,11 +196,11 @@ def test_what_was_lost_with_the_cache_is_never_proved(mounted):
     drive = mounted(write_back="1h")
     store = drive.store()
     store.create("run/file", b"x")
-    with pytest.raises(NotConfirmed):
+    with pytest.raises(Unconfirmed):
         store.evidence("run/file")
     drive.reclaim()
     drive.mount()
-    with pytest.raises(NotFound):
+    with pytest.raises(Missing):
         drive.store().evidence("run/file")
 
 

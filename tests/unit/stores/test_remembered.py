@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.stores.mounted.known_mounts import check
-from supervisor.stores.mounted.mounts import Mount
+from supervisor.stores.mounts import Mount
+from supervisor.stores.remembered import check
 
 ROOT = Mount(1, 0, "8:1", "/", "/", "ext4", "/dev/sda1")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError, StoreTraits
+from supervisor.core.ports import Missing, StoreError, Taken, Traits, Unconfirmed
 from supervisor.stores import retrying
 from supervisor.stores.retrying import ATTEMPTS, RetryingStore
 
@@ -12,7 +12,7 @@ from supervisor.stores.retrying import ATTEMPTS, RetryingStore
 class Failing:
     """A store that fails some times before it answers."""
 
-    traits = StoreTraits()
+    traits = Traits()
 
     def __init__(self, times: int, error: StoreError) -> None:
         self.times, self.error, self.asked = times, error, 0
@@ -40,13 +40,13 @@ def test_a_passing_error_is_waited_out(kind):
 
 def test_what_cannot_be_read_is_tried_for_longer_where_there_is_patience():
     inner = Failing(10 * ATTEMPTS, StoreError("download quota", "unreadable"))
-    assert RetryingStore(inner, timeout_s=60.0).read("x") == b"answer"
+    assert RetryingStore(inner, patience_s=60.0).read("x") == b"answer"
 
 
 def test_a_mount_that_is_away_is_not_waited_for_with_that_patience():
     inner = Failing(10 * ATTEMPTS, StoreError("not connected", "gone"))
     with pytest.raises(StoreError):
-        RetryingStore(inner, timeout_s=60.0).read("x")
+        RetryingStore(inner, patience_s=60.0).read("x")
     assert inner.asked == ATTEMPTS + 1
 
 
@@ -60,13 +60,13 @@ def test_an_error_that_stays_is_raised_as_it_is():
 @pytest.mark.parametrize(
     "error",
     [
-        NotFound("x"),
-        AlreadyExists("x"),
+        Missing("x"),
+        Taken("x"),
         StoreError("x", "full"),
         StoreError("x", "read-only"),
         StoreError("x", "lied"),
         StoreError("x", "hung"),
-        NotConfirmed("x"),
+        Unconfirmed("x"),
     ],
 )
 def test_an_answer_is_not_asked_for_twice(error):

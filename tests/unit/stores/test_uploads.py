@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.ports import NotConfirmed, StoreError
-from supervisor.stores.mounted.mounts import Mount
-from supervisor.stores.upload_status import rclone
-from supervisor.stores.upload_status import status as upload_status
-from supervisor.stores.upload_status.rclone import Rclone, seconds, server_of
-from supervisor.stores.upload_status.status import DriveFS, NoUploadStatus, detect
-from supervisor.stores.upload_status.written_file import WrittenFile
+from supervisor.core.ports import StoreError, Unconfirmed
+from supervisor.stores import rclone, uploads
+from supervisor.stores.mounts import Mount
+from supervisor.stores.rclone import Rclone, seconds, server_of
+from supervisor.stores.uploads import DriveFS, NoWord, Written, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +25,7 @@ MD5 = hashlib.md5(b"weights").hexdigest()
 
 
 @pytest.fixture
-def file(tmp_path) -> Iterator[WrittenFile]:
+def file(tmp_path) -> Iterator[Written]:
     """A file that can bear attributes as those of a drive do."""
     path = tmp_path / "file"
     path.write_bytes(b"weights")
@@ -37,7 +35,7 @@ def file(tmp_path) -> Iterator[WrittenFile]:
     except OSError as error:
         os.close(fd)
         pytest.skip(f"no user attributes on this file system: {error}")
-    yield WrittenFile(fd, "run/file", 7, confirmed=False, chunks=lambda: [path.read_bytes()])
+    yield Written(fd, "run/file", 7, confirmed=False, chunks=lambda: [path.read_bytes()])
     os.close(fd)
 
 
@@ -48,14 +46,14 @@ def root(tmp_path) -> Iterator[int]:
     os.close(fd)
 
 
-def say(file: WrittenFile, **attributes: str) -> None:
+def say(file: Written, **attributes: str) -> None:
     for name, value in attributes.items():
         os.setxattr(file.fd, f"user.drive.{name}", value.encode())
 
 
 def test_drive_s_word_is_that_nothing_is_uncommitted_and_the_file_has_a_cloud_id(file, root):
     say(file, uncommitted="0", id="1AbC")
-    assert DriveFS(root).check(file) == "drivefs"
+    assert DriveFS(root).see(file) == "drivefs"
 
 
 @pytest.mark.parametrize(
@@ -69,45 +67,45 @@ def test_drive_s_word_is_that_nothing_is_uncommitted_and_the_file_has_a_cloud_id
 )
 def test_anything_less_is_not_yet_one(file, root, attributes):
     say(file, **attributes)
-    with pytest.raises(NotConfirmed) as answer:
-        DriveFS(root).check(file)
+    with pytest.raises(Unconfirmed) as answer:
+        DriveFS(root).see(file)
     assert answer.value.possible
 
 
 def test_a_client_that_never_answers_gives_no_evidence_ever(file, root):
-    with pytest.raises(NotConfirmed) as answer:
-        DriveFS(root).check(file)
+    with pytest.raises(Unconfirmed) as answer:
+        DriveFS(root).see(file)
     assert not answer.value.possible
 
 
 def test_a_client_that_answered_once_may_still_do_so_for_this_file(file, root):
     client = DriveFS(root)
     say(file, uncommitted="0", id="1AbC")
-    client.check(file)
+    client.see(file)
     os.removexattr(file.fd, "user.drive.uncommitted")
-    with pytest.raises(NotConfirmed) as answer:
-        client.check(file)
+    with pytest.raises(Unconfirmed) as answer:
+        client.see(file)
     assert answer.value.possible
 
 
 @pytest.mark.parametrize("told", [{"id": "1AbC"}, {"uncommitted": "0"}])
 def test_a_client_that_tells_only_half_gives_no_evidence_ever_so_nobody_waits_for_it(file, root, told):
     say(file, **told)
-    with pytest.raises(NotConfirmed) as answer:
-        DriveFS(root).check(file)
+    with pytest.raises(Unconfirmed) as answer:
+        DriveFS(root).see(file)
     assert not answer.value.possible
 
 
 @pytest.mark.parametrize("md5", [MD5, MD5.upper(), "", "unknown"])
 def test_a_digest_of_the_cloud_that_is_the_file_s_own_or_none_is_fine(file, root, md5):
     say(file, uncommitted="0", id="1AbC", md5=md5)
-    assert DriveFS(root).check(file) == "drivefs"
+    assert DriveFS(root).see(file) == "drivefs"
 
 
 def test_a_digest_of_the_cloud_that_is_another_is_a_lie(file, root):
     say(file, uncommitted="0", id="1AbC", md5="0" * 32)
     with pytest.raises(StoreError) as failed:
-        DriveFS(root).check(file)
+        DriveFS(root).see(file)
     assert failed.value.kind == "lied"
 
 
@@ -115,22 +113,22 @@ def test_a_drive_that_cannot_be_asked_has_not_answered(file, root, monkeypatch):
     def dead(*_: object) -> bytes:
         raise OSError(errno.ENOTCONN, "not connected")
 
-    monkeypatch.setattr(upload_status.os, "getxattr", dead)
+    monkeypatch.setattr(uploads.os, "getxattr", dead)
     with pytest.raises(OSError, match="not connected"):
-        DriveFS(root).check(file)
+        DriveFS(root).see(file)
 
 
 def test_who_can_tell_is_chosen_by_the_kind_of_mount_or_by_who_answers(file, root):
     other = Mount(2, 1, "0:9", "/", "/mnt", "fuse.other", "other")
-    assert isinstance(detect(DRIVE, root), DriveFS)
-    assert isinstance(detect(other, root), NoUploadStatus)
+    assert isinstance(choose(DRIVE, root), DriveFS)
+    assert isinstance(choose(other, root), NoWord)
     os.setxattr(root, "user.drive.id", b"root")
-    assert isinstance(detect(other, root), DriveFS)
+    assert isinstance(choose(other, root), DriveFS)
 
 
 def test_nobody_s_word_is_never_evidence(file):
-    with pytest.raises(NotConfirmed) as answer:
-        NoUploadStatus().check(file)
+    with pytest.raises(Unconfirmed) as answer:
+        NoWord().see(file)
     assert not answer.value.possible
 
 
@@ -154,8 +152,8 @@ class Machine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record) if text is None else text, "utf-8")
 
-    def check(self, *, confirmed: bool = False) -> str:
-        return Rclone(self.mount).check(WrittenFile(-1, "run/file", 7, confirmed, lambda: ()))
+    def see(self, *, confirmed: bool = False) -> str:
+        return Rclone(self.mount).see(Written(-1, "run/file", 7, confirmed, lambda: ()))
 
 
 @pytest.fixture
@@ -173,7 +171,7 @@ CLEAN = {"Dirty": False, "Fingerprint": "7,today", "Size": 7}
 def test_rclone_s_word_is_a_clean_record_with_the_remote_s_word_in_it(machine):
     machine.runs(*WRITES)
     machine.records(**CLEAN)
-    assert machine.check() == "rclone"
+    assert machine.see() == "rclone"
 
 
 @pytest.mark.parametrize(
@@ -182,29 +180,29 @@ def test_rclone_s_word_is_a_clean_record_with_the_remote_s_word_in_it(machine):
 def test_a_record_that_says_less_or_is_half_written_says_not_yet(machine, record):
     machine.runs(*WRITES)
     machine.records(**record)
-    with pytest.raises(NotConfirmed) as answer:
-        machine.check(confirmed=True)
+    with pytest.raises(Unconfirmed) as answer:
+        machine.see(confirmed=True)
     assert answer.value.possible
 
 
 def test_a_record_that_is_gone_is_fine_only_if_the_file_was_seen_clean(machine):
     machine.runs(*WRITES)
-    with pytest.raises(NotConfirmed) as answer:
-        machine.check()
+    with pytest.raises(Unconfirmed) as answer:
+        machine.see()
     assert not answer.value.possible
-    assert machine.check(confirmed=True) == "rclone"
+    assert machine.see(confirmed=True) == "rclone"
 
 
 @pytest.mark.parametrize("mode", [(), ("--vfs-cache-mode", "off"), ("--vfs-cache-mode=minimal",)])
 def test_an_rclone_that_sends_while_it_is_written_needs_no_records(machine, mode):
     machine.runs("--cache-dir", "C", *mode)
-    assert machine.check() == "rclone"
+    assert machine.see() == "rclone"
 
 
 def test_a_mount_whose_rclone_cannot_be_found_gives_no_evidence(machine):
     machine.runs(*WRITES, point="elsewhere")
-    with pytest.raises(NotConfirmed) as answer:
-        machine.check()
+    with pytest.raises(Unconfirmed) as answer:
+        machine.see()
     assert not answer.value.possible
 
 
@@ -212,17 +210,17 @@ def test_records_of_a_folder_on_this_machine_lie_under_local_and_all_of_them_mus
     machine.mount = Mount(2, 1, "0:9", "/", machine.mount.point, "fuse.rclone", "/backup")
     machine.runs(*WRITES)
     machine.records(remote="local{12rtk}/backup", **CLEAN)
-    assert machine.check() == "rclone"
+    assert machine.see() == "rclone"
     machine.records(remote="local/backup", **{**CLEAN, "Dirty": True})
-    with pytest.raises(NotConfirmed):
-        machine.check()
+    with pytest.raises(Unconfirmed):
+        machine.see()
 
 
 def test_a_bind_mount_of_a_folder_of_the_drive_is_told_from_its_root(machine):
     machine.mount = Mount(2, 1, "0:9", "/deep", machine.mount.point, "fuse.rclone", "g:backup")
     machine.runs(*WRITES)
     machine.records(remote="g/backup/deep", **CLEAN)
-    assert machine.check() == "rclone"
+    assert machine.see() == "rclone"
 
 
 @pytest.mark.parametrize(

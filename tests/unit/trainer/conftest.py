@@ -2,12 +2,12 @@
 
 import pytest
 
-from supervisor.trainer.save import checkpoint_folder
-from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
-from supervisor.trainer.save.layout import plan
-from supervisor.trainer.save.snapshot import Snapshot
-from supervisor.trainer.save.writer import NewFile
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer import folder
+from supervisor.trainer.folder import Draft
+from supervisor.trainer.layout import plan
+from supervisor.trainer.snapshot import Snapshot
+from supervisor.trainer.state import State
+from supervisor.trainer.writer import NewFile
 
 
 class Holder:
@@ -33,17 +33,17 @@ def stage(tmp_path):
     """Stage attached objects, as the run does, and return the folder."""
 
     def staged(piece_bytes_max=256_000_000, name="step-000000005-1", mutate=lambda: None, **attached):
-        captured = AttachedState(attached).capture()
+        captured = State(attached).captured()
         layout = plan(captured.leaves, piece_bytes_max=piece_bytes_max)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
-        assert snapshot.copy(captured.values).wait()
+        assert snapshot.take(captured.values).wait()
         mutate()
         rows = [{"step": 4, "loss": 0.5}]
-        draft = CheckpointDraft(
+        draft = Draft(
             5, 9, None, captured.text, captured.generators, rows, {"loss": 0.5}, {}, layout.split, captured.beside
         )
         files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
-        checkpoint_folder.write(tmp_path, name, draft, files)
+        folder.write(tmp_path, name, draft, files)
         return tmp_path / name
 
     return staged
@@ -57,7 +57,7 @@ def round_trip(stage, holder):
         path = stage(thing=holder(state), **options)
         fresh = holder()
         fresh.state_dict = lambda: fresh.state
-        AttachedState({"thing": fresh}).restore(checkpoint_folder.open_folder(path))
+        State({"thing": fresh}).restore(folder.open_folder(path))
         return fresh.state
 
     return back

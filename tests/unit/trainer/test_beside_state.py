@@ -6,14 +6,14 @@ torch = pytest.importorskip("torch")
 
 from supervisor.trainer import clock  # noqa: E402
 from supervisor.trainer.compare import differing  # noqa: E402
-from supervisor.trainer.context import TrainerContext  # noqa: E402
-from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
+from supervisor.trainer.folder import open_folder  # noqa: E402
+from supervisor.trainer.life import Life  # noqa: E402
+from supervisor.trainer.refused import RefusedError  # noqa: E402
 from supervisor.trainer.run import Run  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
-from supervisor.trainer.save.saver import Saver  # noqa: E402
+from supervisor.trainer.saver import Saver  # noqa: E402
+from supervisor.trainer.sections import Sections  # noqa: E402
 from supervisor.trainer.settings import read_settings  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
-from supervisor.trainer.steps.section_timer import SectionTimer  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]  # the first optimizer of a process takes seconds to make
 
@@ -24,20 +24,20 @@ def attach(tmp_path):
 
     def make(every="1steps", **attached):
         environ = {"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), "SUPERVISOR_RUN_SAVE_EVERY": every}
-        life = TrainerContext(read_settings(environ, "train.py"))
+        life = Life(read_settings(environ, "train.py"))
         life.heard = []
-        life.send = life.heard.append
-        state = AttachedState(attached)
-        saver = Saver(life.settings.staging, 1, clock.now_s, life.send)
-        run = Run(life, state, saver, SectionTimer(clock.now_s), clock.now_s)
+        life.say = life.heard.append
+        state = State(attached)
+        saver = Saver(life.settings.staging, 1, clock.now_s, life.say)
+        run = Run(life, state, saver, Sections(clock.now_s), clock.now_s)
         life.run = run
         run.state, run.heard = state, life.heard
         folders = checkpoints(tmp_path)
         if folders:
             run.words = state.restore(open_folder(folders[-1]))
-            run.set_resumed(open_folder(folders[-1]).step)
+            run.resume_at(open_folder(folders[-1]).step)
         else:
-            state.capture()
+            state.captured()
         return run
 
     return make
@@ -204,7 +204,7 @@ def test_parameters_and_parts_that_a_fresh_process_lacks_are_told_at_the_first_s
     (words,) = warnings(run)
     assert words.startswith("model: it has head.bias, head.weight, which it did not have at attach()")
     assert "supervisor.resume_step()" in words
-    with pytest.raises(UnsupportedStateError) as refused:
+    with pytest.raises(RefusedError) as refused:
         attach(model=job()[0])
     assert "head.weight" in refused.value.what  # torch's second line
 
@@ -281,7 +281,7 @@ def test_a_state_that_is_taken_when_it_is_iterated_is_no_false_alarm(stage, hold
             self.given = state
 
     path = stage(data=Stream({"at": 5}))
-    state = AttachedState({"data": Stream({"at": 0})})
+    state = State({"data": Stream({"at": 0})})
     assert state.restore(open_folder(path)) == []
     assert state.notices == [
         ("info", "data goes to its place when it is iterated next; before that it cannot be compared")
@@ -305,7 +305,7 @@ def test_a_state_dict_that_fails_in_mid_run_ends_no_training(attach, holder):
     done = []
     for step in run.steps(2):
         thing.state_dict = None if step == 0 else (lambda: thing.state)
-        run.state._state_accesses["thing"] = ((lambda: 1 / 0) if step == 0 else thing.state_dict, thing.load_state_dict)
+        run.state._access["thing"] = ((lambda: 1 / 0) if step == 0 else thing.state_dict, thing.load_state_dict)
         done.append(step)
     assert done == [0, 1]
     assert any("state_dict() failed: ZeroDivisionError" in getattr(said, "error", "") for said in run.heard)

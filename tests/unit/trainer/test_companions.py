@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.file_manifest import FILES_FILE, parse
-from supervisor.engine.unmodified import restore as file_restore
-from supervisor.trainer.save import writer
-from supervisor.trainer.save.companion_files import SMALL_BYTES_MAX, CompanionFiles
+from supervisor.core.carried import FILES_FILE, parse
+from supervisor.engine.files import putting_back
+from supervisor.trainer import writer
+from supervisor.trainer.companions import SMALL_BYTES_MAX, CompanionFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ class Place:
 
     def saved(self) -> Path:
         self.step += 1
-        taken = self.kept.snapshot(self.step)
+        taken = self.kept.take(self.step)
         assert taken is not None
         name = f"step-{self.step:09d}-1"
         writer.write_folder(self.staging, name, taken.files(), lambda _records: ("checkpoint.json", b"{}"))
@@ -43,7 +43,7 @@ class Place:
 
     def restored(self, folder: Path, into: Path) -> dict[str, bytes]:
         carried = parse((folder / FILES_FILE).read_bytes())
-        file_restore.restore_files(folder, carried, into, into.parent / "aside")
+        putting_back.put_back(folder, carried, into, into.parent / "aside")
         return {path.relative_to(into).as_posix(): path.read_bytes() for path in into.rglob("*") if path.is_file()}
 
 
@@ -79,7 +79,7 @@ def test_a_file_that_is_rewritten_while_the_checkpoint_is_written_stays_as_it_wa
     place: Place, tmp_path: Path
 ) -> None:
     best = place.write("out/best.pt", LARGE)
-    taken = place.kept.snapshot(1)
+    taken = place.kept.take(1)
     best.write_bytes(b"later")
     assert taken is not None
     writer.write_folder(place.staging, "step-000000001-1", taken.files(), lambda _records: ("checkpoint.json", b"{}"))
@@ -140,7 +140,7 @@ def test_a_fifo_and_a_temporary_name_are_not_opened(place: Place, tmp_path: Path
 
 
 def test_nothing_is_taken_where_nothing_is_to_be_kept(tmp_path: Path) -> None:
-    assert Place(tmp_path).kept.snapshot(1) is None
+    assert Place(tmp_path).kept.take(1) is None
 
 
 def test_a_folder_that_is_not_there_yet_is_no_error(place: Place, tmp_path: Path) -> None:

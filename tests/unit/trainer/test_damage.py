@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint import safetensors_file
-from supervisor.core.checkpoint.safetensors_file import TensorEntry
-from supervisor.trainer import adapters
-from supervisor.trainer.save import checkpoint_folder, reader
-from supervisor.trainer.save.checkpoint_folder import DamagedError, open_folder, read
-from supervisor.trainer.save.reader import DamageError, TensorFile
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.core import safetensors_file
+from supervisor.core.safetensors_file import Entry
+from supervisor.trainer import folder, frameworks, reading
+from supervisor.trainer.folder import DamagedError, open_folder, read
+from supervisor.trainer.reading import DamageError, File
+from supervisor.trainer.state import State
 
 PADDING = ord(" ")
 
@@ -22,7 +21,7 @@ PADDING = ord(" ")
 @pytest.fixture
 def small(stage, holder, monkeypatch):
     """A checkpoint of a few kilobytes with every file that there is, and more than one piece."""
-    monkeypatch.setattr(adapters, "loaded", lambda: [adapters.named("plain")])
+    monkeypatch.setattr(frameworks, "loaded", lambda: [frameworks.named("plain")])
     state = {"numbers": array("d", [1.5, -2.5]), "none": bytearray(), "words": {"epoch": 3}, "tail": bytearray(b"abc")}
     return stage(piece_bytes_max=16, model=holder(state), data=holder([1, 2.5, None]))
 
@@ -113,7 +112,7 @@ def test_a_damaged_checkpoint_is_refused_when_it_is_put_back(small, holder):
     path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     attached = {"model": holder(), "data": holder()}
     with pytest.raises(DamagedError):
-        AttachedState(attached).restore(open_folder(small))
+        State(attached).restore(open_folder(small))
     assert attached["model"].state is None, "nothing is loaded before everything is verified"
 
 
@@ -128,23 +127,23 @@ def test_leaves_of_any_sizes_also_of_none_are_read_where_they_belong(tmp_path_fa
     contents = [bytes(wanted.randrange(256) for _ in range(size)) for size in sizes]
     at, entries = 0, []
     for number, content in enumerate(contents):
-        entries.append(TensorEntry(f"t{number}", "U8", (len(content),), at, len(content)))
+        entries.append(Entry(f"t{number}", "U8", (len(content),), at, len(content)))
         at += len(content)
     body = safetensors_file.header(entries) + b"".join(contents)
     path.write_bytes(body)
     from supervisor.core.digest import digest_of, preferred
 
-    file = TensorFile(path, len(body), digest_of([body], preferred()))
-    places = reader.locate([file], {})
+    file = File(path, len(body), digest_of([body], preferred()))
+    places = reading.located([file], {})
     chosen = [number for number in range(len(sizes)) if wanted.random() < 0.7]
     wanted.shuffle(chosen)
     outs = {number: bytearray(sizes[number]) for number in chosen}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "SLICE_BYTES", limit)
-        reader.read_into(
+        patch.setattr(reading, "SLICE_BYTES", limit)
+        reading.fill(
             [file],
             [
-                (extent, reader.HostTarget(memoryview(outs[number]), lambda: None))
+                (extent, reading.HostTarget(memoryview(outs[number]), lambda: None))
                 for number in chosen
                 for extent in places[f"t{number}"]
             ],
@@ -159,10 +158,10 @@ def test_of_several_readers_the_first_error_is_raised_and_all_threads_end(tmp_pa
     for number in range(6):
         path = tmp_path / f"state-{number:05d}.safetensors"
         path.write_bytes(b"x" * (1000 + number))
-        files.append(TensorFile(path, 1000 + number, "sha256:not-this"))
+        files.append(File(path, 1000 + number, "sha256:not-this"))
     before = threading.active_count()
     with pytest.raises(DamageError, match="its digest differs"):
-        reader.read_into(files, [])
+        reading.fill(files, [])
     assert threading.active_count() == before
 
 
@@ -184,7 +183,7 @@ def test_a_tensor_for_two_owners_is_read_once_and_given_to_both(stage, holder):
     shared = array("d", range(500))
     path = stage(one=holder({"w": shared}), other=holder({"w": shared}))
     one, other = holder(), holder()
-    AttachedState({"one": one, "other": other}).restore(open_folder(path))
+    State({"one": one, "other": other}).restore(open_folder(path))
     assert one.state["w"] == other.state["w"] == shared
 
 
@@ -196,7 +195,7 @@ def test_names_that_look_like_parts_of_another_tensor_do_not_collide(round_trip)
 def test_content_without_any_tensor_is_a_checkpoint_too(stage, holder):
     path = stage(thing=holder({"count": 3}))
     assert not list(path.glob("*.safetensors"))
-    assert checkpoint_folder.read(path)["thing"] == {"count": 3}
+    assert folder.read(path)["thing"] == {"count": 3}
 
 
 def test_a_file_that_is_not_in_memory_is_read_by_one_reader_alone(stage, holder, monkeypatch):

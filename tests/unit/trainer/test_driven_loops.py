@@ -4,16 +4,15 @@ import json
 
 import pytest
 
-from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
-from supervisor.core.wire.messages import Anomaly
+from supervisor.core.liveness import AFTER
 from supervisor.trainer import clock
-from supervisor.trainer.context import TrainerContext
+from supervisor.trainer.folder import open_folder
+from supervisor.trainer.life import Life
 from supervisor.trainer.run import Run
-from supervisor.trainer.save.checkpoint_folder import open_folder
-from supervisor.trainer.save.saver import Saver
+from supervisor.trainer.saver import Saver
+from supervisor.trainer.sections import Sections
 from supervisor.trainer.settings import read_settings
-from supervisor.trainer.state.capture import AttachedState
-from supervisor.trainer.steps.section_timer import SectionTimer
+from supervisor.trainer.state import State
 
 
 @pytest.fixture
@@ -21,15 +20,13 @@ def begun(tmp_path, holder):
     """Return a function that makes a run over one attached number, and that number's holder."""
 
     def make(**environ):
-        life = TrainerContext(
-            read_settings({"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), **environ}, "train.py")
-        )
+        life = Life(read_settings({"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), **environ}, "train.py"))
         said = []
-        life.send = said.append
+        life.say = said.append
         held = holder({"weight": 0.0})
-        state = AttachedState({"model": held})
+        state = State({"model": held})
         saver = Saver(life.settings.staging, 1, clock.now_s, said.append)
-        run = Run(life, state, saver, SectionTimer(clock.now_s), clock.now_s)
+        run = Run(life, state, saver, Sections(clock.now_s), clock.now_s)
         life.run = run
         return run, held
 
@@ -75,7 +72,7 @@ def test_told_to_stop_it_ends_at_the_next_boundary_with_its_state_saved(begun, t
     run, held = begun()
     run.begin(10)
     drive(run, held, 1)
-    run.on_signal(15)
+    run.told_by_signal(15)
     with pytest.raises(SystemExit) as ended:
         drive(run, held, 1)
     assert ended.value.code == 143
@@ -86,9 +83,9 @@ def test_sections_that_a_callback_enters_and_leaves_nest_in_the_step(begun):
     run, held = begun()
     run.begin(10)
     drive(run, held, 1)
-    run.enter_section("eval")
+    run.enter("eval")
     assert run.beat().section == "eval"
-    run.leave_section()
+    run.leave()
     assert run.beat().section == "step"
 
 
@@ -97,7 +94,7 @@ def test_what_comes_after_the_loop_is_no_step_and_a_second_loop_is_one_again(beg
     run.begin(2)
     drive(run, held, 2)
     run.end()
-    assert run.beat().section == SECTION_AFTER_LOOP
+    assert run.beat().section == AFTER
     run.begin(4)
     drive(run, held, 2)
     assert (run.beat().section, run.step) == ("step", 4)
@@ -107,15 +104,15 @@ def test_the_loop_over_steps_ends_in_the_same_section(begun):
     run, held = begun()
     for _ in run.steps(2):
         held.state = {"weight": 1.0}
-    assert run.beat().section == SECTION_AFTER_LOOP
+    assert run.beat().section == AFTER
 
 
 def test_a_driven_loop_asks_which_steps_to_leave_out_and_they_have_a_row(begun, tmp_path):
     run, held = begun(SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ROLLBACKS="e00000001-aa:1:3:1")
     run.begin(5)
     while run.step < 5:
-        if run.is_skipped(run.step):
-            run.skip_step()
+        if run.skips(run.step):
+            run.pass_over()
         else:
             drive(run, held, 1)
     run.end()
@@ -125,7 +122,7 @@ def test_a_driven_loop_asks_which_steps_to_leave_out_and_they_have_a_row(begun, 
 
 def test_a_driven_loop_that_cannot_leave_out_a_step_is_said_once(begun):
     run, held = begun(SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ROLLBACKS="e00000001-aa:1:3:1")
-    said = run._context.send.__self__
+    said = run._life.say.__self__
     run.begin(5)
     drive(run, held, 5)
     again = [each.text for each in said if "was done again" in getattr(each, "text", "")]
@@ -136,7 +133,7 @@ def test_after_a_trouble_that_somebody_acts_on_nothing_is_saved_any_more(begun, 
     run, held = begun(
         SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ON_NAN="stop", SUPERVISOR_RUN_SAVE_EVERY="2steps"
     )
-    said = run._context.send.__self__
+    said = run._life.say.__self__
     run.begin(6)
     drive(run, held, 3)
     run.flush()
@@ -145,4 +142,4 @@ def test_after_a_trouble_that_somebody_acts_on_nothing_is_saved_any_more(begun, 
     drive(run, held, 2)
     run.end()
     assert [open_folder(folder).step for folder in staged(tmp_path)] == [2]
-    assert [(each.step, each.last_good_step) for each in said if isinstance(each, Anomaly)] == [(3, 2)]
+    assert [(each.step, each.fine) for each in said if type(each).__name__ == "Trouble"] == [(3, 2)]

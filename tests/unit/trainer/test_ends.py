@@ -9,18 +9,18 @@ import urllib.error
 
 import pytest
 
-from supervisor.core.wire.messages import Finished, ScriptFailed
-from supervisor.trainer.context import TrainerContext
-from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
-from supervisor.trainer.process import script_end
+from supervisor.core.messages import Finished, ScriptFailed
+from supervisor.trainer import ends
+from supervisor.trainer.hooks.unattached import Unattached
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 
 class Run:
     """As much of a run as the kinds depend on."""
 
-    def __init__(self, *, completed_a_step):
-        self.completed_a_step = completed_a_step
+    def __init__(self, *, came_through_a_step):
+        self.came_through_a_step = came_through_a_step
 
     def is_device_oom(self, error):
         return "CUDA out of memory" in str(error)
@@ -30,8 +30,8 @@ class Here:
     """As much of the process as the kinds depend on."""
 
     def __init__(self, *, steps=0):
-        self.run = Run(completed_a_step=bool(steps))
-        self.unmodified_script = None
+        self.run = Run(came_through_a_step=bool(steps))
+        self.unattached = None
         self.stopped = False
 
 
@@ -81,24 +81,24 @@ class Wrapped(Exception):  # noqa: N818
     ],
 )
 def test_errors_are_told_apart_before_and_after_the_first_step(error, kind, later):
-    assert script_end.failure_message(Here(), raised(error)).kind == kind
-    assert script_end.failure_message(Here(steps=9), raised(error)).kind == later
+    assert ends.failure(Here(), raised(error)).kind == kind
+    assert ends.failure(Here(steps=9), raised(error)).kind == later
 
 
 def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_seen():
-    here = TrainerContext(read_settings({}, "train.py"))
-    here.send = list[object]().append
-    script = UnmodifiedScript(here)
+    here = Life(read_settings({}, "train.py"))
+    here.say = list[object]().append
+    script = Unattached(here)
     here.watch(script)
-    for begin in (lambda: None, script.on_training_start):
+    for begin in (lambda: None, script.begins):
         begin()
-        assert script_end.failure_message(here, raised(ImportError("x"))).kind == "setup"
-        assert script_end.failure_message(here, raised(TypeError("x"))).kind == "code"
-        assert script_end.exit_failure(here, raised(SystemExit(2))).kind == "setup"
-    script.on_step()
-    assert script_end.failure_message(here, raised(ImportError("x"))).kind == "code"
-    assert script_end.failure_message(here, raised(TypeError("x"))).kind == "script"
-    assert script_end.exit_failure(here, raised(SystemExit(2))).kind == "exit"
+        assert ends.failure(here, raised(ImportError("x"))).kind == "setup"
+        assert ends.failure(here, raised(TypeError("x"))).kind == "code"
+        assert ends.chosen(here, raised(SystemExit(2))).kind == "setup"
+    script.stepped()
+    assert ends.failure(here, raised(ImportError("x"))).kind == "code"
+    assert ends.failure(here, raised(TypeError("x"))).kind == "script"
+    assert ends.chosen(here, raised(SystemExit(2))).kind == "exit"
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_s
     ],
 )
 def test_an_error_is_told_in_one_line_whatever_its_message(message, told):
-    failed = script_end.failure_message(Here(), raised(ValueError(message)))
+    failed = ends.failure(Here(), raised(ValueError(message)))
     assert failed.message == told
 
 
 def test_the_line_is_the_scripts_own_also_where_a_library_fails():
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")
-    told = script_end.failure_message(Here(), caught.value)
+    told = ends.failure(Here(), caught.value)
     assert told.where.startswith(__file__)
     assert told.kind == "script"
 
@@ -133,7 +133,7 @@ def test_the_line_is_the_scripts_own_also_where_a_library_fails():
 def test_a_type_error_inside_a_library_may_be_anything():
     with pytest.raises(TypeError) as caught:
         json.loads(7)
-    assert script_end.failure_message(Here(), caught.value).kind == "script"
+    assert ends.failure(Here(), caught.value).kind == "script"
 
 
 # --- the whole way, in a process of its own ----------------------------------------------------------------------
@@ -141,8 +141,8 @@ def test_a_type_error_inside_a_library_may_be_anything():
 SCRIPT = """
 import sys
 sys.path.insert(0, ROOT)
-from supervisor.core.wire.messages import Finished
-from supervisor.trainer.process import script_end as ends; from supervisor.trainer import context as life
+from supervisor.core.messages import Finished
+from supervisor.trainer import ends, life
 import supervisor
 
 def steps_of(total):
@@ -161,9 +161,9 @@ def body():
 try:
     body()
 except SystemExit as ended:
-    told = ends.outcome_message(life.current(), ended)
+    told = ends.word(life.here(), ended)
 else:
-    told = ends.outcome_message(life.current(), None)
+    told = ends.word(life.here(), None)
 print("TOLD", type(told).__name__, run.step)
 """
 LOOP = "for step in {loop}:\n    run.log(value=step)\n    if step == 25: {then}\n"
@@ -171,7 +171,7 @@ LOOP = "for step in {loop}:\n    run.log(value=step)\n    if step == 25: {then}\
 
 def told(tmp_path, body):
     script = tmp_path / "script.py"
-    root = str(script_end.Path(script_end.__file__).resolve().parents[3])
+    root = str(ends.Path(ends.__file__).resolve().parents[2])
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     script.write_text(SCRIPT.replace("ROOT", repr(root)).replace("{body}", indented))
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -18,17 +18,17 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
-from supervisor.core.wire.messages import Anomaly, SaveRequest, ScriptSavedFile, StopRequest, TrainerNote
+from supervisor.core.liveness import AFTER
+from supervisor.core.messages import Note, Save, Saved, Stop, Trouble
 from supervisor.trainer import hooks
-from supervisor.trainer.context import TrainerContext
-from supervisor.trainer.hooks import import_hook
+from supervisor.trainer.hooks import importing
 from supervisor.trainer.hooks import keras as keras_hook
-from supervisor.trainer.hooks.error_guard import guard_methods, guarded
-from supervisor.trainer.hooks.on_demand_save import OnDemandSave
-from supervisor.trainer.hooks.save_tracker import MOVES, count_steps_before, track_saves
-from supervisor.trainer.hooks.unmodified_script import LOSS, UnmodifiedScript
-from supervisor.trainer.hooks.writer_functions import by_argument
+from supervisor.trainer.hooks.asked import Asked
+from supervisor.trainer.hooks.guard import guard_methods, guarded
+from supervisor.trainer.hooks.saves import MOVES, count_before, tell_after
+from supervisor.trainer.hooks.unattached import LOSS, Unattached
+from supervisor.trainer.hooks.writers import by_argument
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,16 +45,16 @@ def script(monkeypatch):
 
 
 def made(**environ):
-    life = TrainerContext(read_settings(environ, "train.py"))
+    life = Life(read_settings(environ, "train.py"))
     said = []
-    life.send = said.append
-    script = UnmodifiedScript(life)
+    life.say = said.append
+    script = Unattached(life)
     life.watch(script)
     return script, said
 
 
 def saves(script):
-    return [each for each in script.said if isinstance(each, ScriptSavedFile)]
+    return [each for each in script.said if isinstance(each, Saved)]
 
 
 # --- what is imported is hooked, and nothing else is imported ---------------------------------------------------------
@@ -76,7 +76,7 @@ def package(tmp_path, monkeypatch):
 def test_a_module_is_told_when_all_of_it_was_loaded(package):
     package("framework_a", "value = 1\nlater = value + 1\n")
     told = []
-    import_hook.call_after_import(["framework_a"], lambda module: told.append((module.__name__, module.later)))
+    importing.call_after_import(["framework_a"], lambda module: told.append((module.__name__, module.later)))
     assert told == []
     import framework_a
 
@@ -89,14 +89,14 @@ def test_a_module_that_is_there_already_is_told_at_once(package):
     import framework_b
 
     told = []
-    import_hook.call_after_import(["framework_b"], told.append)
+    importing.call_after_import(["framework_b"], told.append)
     assert told == [framework_b]
 
 
 def test_a_module_that_fails_to_load_is_told_when_it_loads_at_last(package, tmp_path):
     package("framework_c", "raise OSError('not now')")
     told = []
-    import_hook.call_after_import(["framework_c", "framework_d"], told.append)
+    importing.call_after_import(["framework_c", "framework_d"], told.append)
     with pytest.raises(OSError, match="not now"):
         import framework_c
     with pytest.raises(ImportError):
@@ -146,7 +146,7 @@ def test_hooks_can_be_switched_off():
 def test_the_first_beat_says_that_it_lives_and_the_next_come_when_something_moved(script):
     assert (script.beat().step, script.sections.name) == (0, "start")
     assert script.beat() is None
-    script.on_step()
+    script.stepped()
     beat = script.beat()
     assert (beat.step, beat.section) == (1, "step")
 
@@ -154,27 +154,27 @@ def test_the_first_beat_says_that_it_lives_and_the_next_come_when_something_move
 def test_a_resumed_script_counts_on_from_its_files(script):
     resumed, _ = made(SUPERVISOR_RUN_BASE_STEP="40")
     assert resumed.beat().step == 40
-    resumed.on_step()
+    resumed.stepped()
     assert resumed.beat().step == 41
     assert script.beat().step == 0
 
 
 def test_a_plain_loop_teaches_no_time_out_but_a_framework_s_loop_does(script):
     for _ in range(3):
-        script.on_step()
+        script.stepped()
     assert "step" not in script.beat().longest_s
-    script.on_loop_start(Loop(), 3, 10)
-    script.on_step(4)
+    script.loop_began(Loop(), 3, 10)
+    script.stepped(4)
     beat = script.beat()
     assert "step" in beat.longest_s
     assert beat.total_steps == 10
-    script.on_loop_end()
-    assert script.beat().section == SECTION_AFTER_LOOP
+    script.loop_ended()
+    assert script.beat().section == AFTER
 
 
 def test_a_loss_that_is_no_number_is_told_once_a_streak(script):
     for value in (0.5, math.nan, math.nan, 0.4, math.inf, "word", None):
-        script.on_step()
+        script.stepped()
         script.values[LOSS] = value
         script.beat()
     assert [each.text for each in script.said] == ["loss is nan at step 2", "loss is inf at step 5"]
@@ -184,28 +184,28 @@ def test_a_loss_that_is_no_number_is_told_once_a_streak(script):
 def test_a_trouble_that_the_supervisor_acts_on_is_told_with_the_last_step_that_was_fine(monkeypatch):
     script, said = made(SUPERVISOR_RUN_CHANNEL="channel", SUPERVISOR_RUN_ON_NAN="stop", SUPERVISOR_RUN_BASE_STEP="10")
     for value in (0.5, 0.5 + 1e-9, None, math.nan):
-        script.on_step()
+        script.stepped()
         script.values = {LOSS: value, "accuracy": math.nan}
         script.beat()
-    assert said[0] == TrainerNote("warning", "accuracy is nan at step 11")
-    assert said[1:] == [Anomaly(13, LOSS, "nan", "nan", last_good_step=11)]
+    assert said[0] == Note("warning", "accuracy is nan at step 11")
+    assert said[1:] == [Trouble(13, LOSS, "nan", "nan", fine=11)]
 
 
 def test_a_value_that_was_judged_says_nothing_of_later_steps():
     script, said = made(SUPERVISOR_RUN_CHANNEL="channel", SUPERVISOR_RUN_ON_NAN="rollback")
     once = 0.5
     for value in (once, once, once, math.nan):
-        script.on_step()
+        script.stepped()
         script.values = {LOSS: value}
         script.beat()
-    assert said == [Anomaly(3, LOSS, "nan", "nan", last_good_step=0)]
+    assert said == [Trouble(3, LOSS, "nan", "nan", fine=0)]
 
 
 def test_a_script_that_cannot_leave_out_steps_says_so_once():
     script, said = made(SUPERVISOR_RUN_CHANNEL="channel", SUPERVISOR_RUN_ROLLBACKS="e00000001-a:3:6:1")
     for _ in range(3):
         script.beat()
-        script.on_step()
+        script.stepped()
     assert [each.level for each in said] == ["warning"]
     assert "nothing is left out" in said[0].text
 
@@ -216,10 +216,10 @@ def test_what_is_no_finite_number_is_a_word_in_a_beat(script):
 
 
 def test_an_attached_script_speaks_for_itself(script):
-    script._context.run = object()
-    script.on_step()
-    script.saves.add("a.pt")
-    script.send(TrainerNote("info", "words"))
+    script._life.run = object()
+    script.stepped()
+    script.saves.found("a.pt")
+    script.say(Note("info", "words"))
     assert script.said == []
 
 
@@ -229,36 +229,33 @@ def test_an_attached_script_speaks_for_itself(script):
 def test_a_save_is_told_with_its_whole_path_and_step(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", sys)
-    script.saves.add("before.pt")
-    script.on_step()
-    script.saves.add("a.pt")
-    assert saves(script) == [
-        ScriptSavedFile(str(tmp_path / "before.pt"), 0),
-        ScriptSavedFile(str(tmp_path / "a.pt"), 1),
-    ]
+    script.saves.found("before.pt")
+    script.stepped()
+    script.saves.found("a.pt")
+    assert saves(script) == [Saved(str(tmp_path / "before.pt"), 0), Saved(str(tmp_path / "a.pt"), 1)]
 
 
 def test_a_save_of_a_script_whose_steps_nobody_counts_has_no_step(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    script.saves.add("a.joblib")
-    assert saves(script) == [ScriptSavedFile(str(tmp_path / "a.joblib"), None)]
+    script.saves.found("a.joblib")
+    assert saves(script) == [Saved(str(tmp_path / "a.joblib"), None)]
 
 
 def test_a_torch_loop_without_an_optimizer_claims_no_step(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", sys)
-    script.on_training_start()  # as its first backward does
-    script.saves.add("a.pt")
-    assert saves(script) == [ScriptSavedFile(str(tmp_path / "a.pt"), None)]
+    script.begins()  # as its first backward does
+    script.saves.found("a.pt")
+    assert saves(script) == [Saved(str(tmp_path / "a.pt"), None)]
 
 
 def test_the_files_of_a_folder_that_is_saved_are_told_as_the_folder(script, tmp_path):
     with script.saves.within():
-        script.saves.add(tmp_path / "checkpoint" / "weights")
+        script.saves.found(tmp_path / "checkpoint" / "weights")
         with script.saves.within():
-            script.saves.add(tmp_path / "checkpoint" / "optimizer.pt")
-        script.saves.add(tmp_path / "checkpoint")
+            script.saves.found(tmp_path / "checkpoint" / "optimizer.pt")
+        script.saves.found(tmp_path / "checkpoint")
         assert saves(script) == []
     assert [each.path for each in saves(script)] == [str(tmp_path / "checkpoint")]
 
@@ -266,20 +263,20 @@ def test_the_files_of_a_folder_that_is_saved_are_told_as_the_folder(script, tmp_
 def test_of_a_save_that_fails_nothing_is_told(script, tmp_path):
     def fails():
         with script.saves.within():
-            script.saves.add(tmp_path / "a.pt")
+            script.saves.found(tmp_path / "a.pt")
             raise OSError(28, "no room")
 
     with pytest.raises(OSError, match="no room"):
         fails()
     assert saves(script) == []
-    script.saves.add(tmp_path / "b.pt")
+    script.saves.found(tmp_path / "b.pt")
     assert [each.path for each in saves(script)] == [str(tmp_path / "b.pt")]
 
 
 def test_what_was_saved_is_followed_to_its_new_name(script, tmp_path):
     for name in ("a.tmp", "other.tmp"):
         (tmp_path / name).touch()
-    script.saves.add(tmp_path / "a.tmp")
+    script.saves.found(tmp_path / "a.tmp")
     (tmp_path / "a.tmp").replace(tmp_path / "a.pt")
     shutil.copy(tmp_path / "a.pt", tmp_path / "best.pt")
     (tmp_path / "other.tmp").rename(tmp_path / "other")
@@ -289,20 +286,20 @@ def test_what_was_saved_is_followed_to_its_new_name(script, tmp_path):
 def test_a_renamed_folder_is_followed_too(script, tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "a.pt").touch()
-    script.saves.add(tmp_path / "new" / "a.pt")
+    script.saves.found(tmp_path / "new" / "a.pt")
     (tmp_path / "new").rename(tmp_path / "checkpoint")
     assert [Path(each.path).name for each in saves(script)] == ["a.pt", "checkpoint"]
 
 
 def test_an_open_file_is_told_when_it_was_closed(script, tmp_path):
-    script.on_step()
+    script.stepped()
     with (tmp_path / "a.pt").open("wb") as file:
-        script.saves.add(file)
+        script.saves.found(file)
         script.beat()
         assert saves(script) == []
-    script.on_step()
+    script.stepped()
     script.beat()
-    assert saves(script) == [ScriptSavedFile(str(tmp_path / "a.pt"), 1)]
+    assert saves(script) == [Saved(str(tmp_path / "a.pt"), 1)]
 
 
 def test_a_file_that_is_nowhere_is_not_told(script):
@@ -311,7 +308,7 @@ def test_a_file_that_is_nowhere_is_not_told(script):
     member = io.BytesIO()
     member.name = "policy.pth"  # as zipfile names what it writes into an archive, from Python 3.13 on
     for written in (io.BytesIO(), member, "s3://bucket/a.pt", None, 7):
-        script.saves.add(written)
+        script.saves.found(written)
     assert script.said == []
 
 
@@ -321,21 +318,21 @@ def test_a_function_that_saves_tells_what_it_was_given_or_returned(script, tmp_p
         def dump(value, target=None):
             return target or str(tmp_path / f"{value}.bin")
 
-    track_saves(script, Library, "dump", by_argument("target"))
+    tell_after(script, Library, "dump", by_argument("target"))
     assert Library.dump("one") == str(tmp_path / "one.bin")
     Library.dump("two", target=tmp_path / "two")
     assert [Path(each.path).name for each in saves(script)] == ["one.bin", "two"]
 
 
 def test_of_the_saves_that_were_asked_for_the_newest_is_kept_and_none_of_the_script_s_own(tmp_path):
-    asked, own = OnDemandSave(), tmp_path / "own"
+    asked, own = Asked(), tmp_path / "own"
     own.touch()
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        asked.on_saved(str(tmp_path / name), requested=True)
+        asked.done(str(tmp_path / name), asked=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "own"]
-    asked.on_saved(str(own), requested=False)
-    asked.on_saved(str(tmp_path / "c"), requested=False)
+    asked.done(str(own), asked=False)
+    asked.done(str(tmp_path / "c"), asked=False)
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
@@ -345,15 +342,15 @@ def test_of_the_saves_that_were_asked_for_the_newest_is_kept_and_none_of_the_scr
 class Loop:
     """A framework's loop that ends within 10 s."""
 
-    saves_on_request = True
+    saves_when_asked = True
 
     def __init__(self):
         self.asked = []
 
-    def request_save(self):
+    def save_soon(self):
         self.asked.append("save")
 
-    def request_end(self, grace_s):
+    def end_soon(self, grace_s):
         self.asked.append("end")
         return grace_s >= 10
 
@@ -361,16 +358,16 @@ class Loop:
 def test_a_framework_is_asked_to_save_and_to_end_and_the_system_where_it_cannot(script, monkeypatch):
     signals = []
     monkeypatch.setattr(os, "kill", lambda _, number: signals.append(number))
-    script.on_save_request(SaveRequest("due"))
+    script.asked_to_save(Save("due"))
     loop = Loop()
-    script.on_loop_start(loop, 0, None)
-    script.on_save_request(SaveRequest("due"))
-    script.on_stop_request(StopRequest("stop", save=True, grace_s=30.0))
+    script.loop_began(loop, 0, None)
+    script.asked_to_save(Save("due"))
+    script.asked_to_stop(Stop("stop", save=True, grace_s=30.0))
     assert (loop.asked, signals) == (["save", "end"], [])
-    script.on_stop_request(StopRequest("stop", save=True, grace_s=3.0))
-    script.on_stop_request(StopRequest("stop", save=False, grace_s=30.0))
-    script.on_loop_end()
-    script.on_stop_request(StopRequest("stop", save=True, grace_s=30.0))
+    script.asked_to_stop(Stop("stop", save=True, grace_s=3.0))
+    script.asked_to_stop(Stop("stop", save=False, grace_s=30.0))
+    script.loop_ended()
+    script.asked_to_stop(Stop("stop", save=True, grace_s=30.0))
     assert len(signals) == 3
 
 
@@ -535,7 +532,7 @@ def test_what_has_loaded_a_state_before_training_is_noted(torch, script, tmp_pat
 def test_while_a_framework_has_the_loop_optimizers_do_not_count(torch, script):
     model = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    script.on_loop_start(Loop(), 7, None)
+    script.loop_began(Loop(), 7, None)
     one_step(torch, model, optimizer)
     assert (script.step, script.values) == (7, {})
 
@@ -571,10 +568,10 @@ def test_an_error_in_a_hook_is_told_once_and_the_function_goes_on(script, tmp_pa
     def fails(*_):
         raise TypeError("int() argument must be a number\nmore of it")
 
-    count_steps_before(script, Model, "save", fails)
-    track_saves(script, Model, "save", fails)
+    count_before(script, Model, "save", fails)
+    tell_after(script, Model, "save", fails)
     assert [Model().save(str(tmp_path / name)) for name in ("one", "two")] == ["saved", "saved"]
-    said = [each.text for each in script.said if isinstance(each, TrainerNote)]
+    said = [each.text for each in script.said if isinstance(each, Note)]
     assert len(said) == 2, said
     assert said[0].startswith("the step in save() cannot be followed here (TypeError: int() argument must be a number)")
     assert said[1].startswith("what save() writes cannot be followed here (TypeError: ")
@@ -588,7 +585,7 @@ def test_an_error_of_the_function_itself_and_an_end_asked_for_by_a_hook_pass(scr
         guarded(script, "a save", ends)()
     module = ModuleType("module")
     module.save = lambda: 1 / 0
-    track_saves(script, module, "save", lambda result, given: [])
+    tell_after(script, module, "save", lambda result, given: [])
     with pytest.raises(ZeroDivisionError):
         module.save()
     assert script.said == []
@@ -644,7 +641,7 @@ def test_a_fit_whose_optimizer_counts_in_a_way_of_its_own_is_followed_all_the_sa
         told.on_epoch_end(epoch, {})
     told.on_train_end()
     assert script.step == counted + 4
-    words = [each.text for each in script.said if isinstance(each, TrainerNote)]
+    words = [each.text for each in script.said if isinstance(each, Note)]
     assert len(words) == (1 if counted == 0 else 0), words
 
 

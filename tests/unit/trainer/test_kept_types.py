@@ -13,12 +13,12 @@ from decimal import Decimal
 import pytest
 
 from supervisor.core.errors import UserError
-from supervisor.trainer.adapters.plain import Plain
+from supervisor.trainer import tree
 from supervisor.trainer.compare import differing
-from supervisor.trainer.save.checkpoint_folder import open_folder, read
-from supervisor.trainer.state import tree
-from supervisor.trainer.state.capture import AttachedState
-from supervisor.trainer.state.tree import TreeCapture, differences
+from supervisor.trainer.folder import open_folder, read
+from supervisor.trainer.frameworks.plain import Plain
+from supervisor.trainer.state import State
+from supervisor.trainer.tree import Capture, differences
 
 
 class Transition(typing.NamedTuple):
@@ -84,15 +84,15 @@ def test_a_value_keeps_its_type_through_a_checkpoint(round_trip, value):
 
 @pytest.mark.parametrize("value", VALUES, ids=IDS)
 def test_it_differs_from_no_copy_of_itself_and_from_another(value):
-    node = TreeCapture([Plain()]).node(value, "it")
+    node = Capture([Plain()]).node(value, "it")
     assert differences(node, json.loads(json.dumps(node)), "it") == []
-    assert differences(node, TreeCapture([Plain()]).node(["other"], "it"), "it") != []
+    assert differences(node, Capture([Plain()]).node(["other"], "it"), "it") != []
 
 
 def test_what_a_container_has_beside_its_items_is_compared():
-    one, other = (TreeCapture([Plain()]).node(deque([1], size), "it") for size in (3, 4))
+    one, other = (Capture([Plain()]).node(deque([1], size), "it") for size in (3, 4))
     assert differences(one, other, "it") == ["it"]
-    one, other = (TreeCapture([Plain()]).node(defaultdict(kind, a=1), "it") for kind in (int, float))
+    one, other = (Capture([Plain()]).node(defaultdict(kind, a=1), "it") for kind in (int, float))
     assert differences(one, other, "it") == ["it"]
 
 
@@ -109,7 +109,7 @@ def test_equal_sets_do_not_differ_whatever_their_order(stage, holder):
 def test_a_namedtuple_is_of_the_class_that_the_fresh_object_holds(stage, holder, fresh):
     path = stage(thing=holder(deque([Transition([1], 0.5), Transition([2], 1.5)])))
     thing = holder(fresh)
-    AttachedState({"thing": thing}).restore(open_folder(path))
+    State({"thing": thing}).restore(open_folder(path))
     assert list(thing.state) == [([1], 0.5), ([2], 1.5)]
     assert [type(each) for each in thing.state] == [Transition, Transition]
 
@@ -117,7 +117,7 @@ def test_a_namedtuple_is_of_the_class_that_the_fresh_object_holds(stage, holder,
 def test_without_one_it_is_a_plain_namedtuple_of_the_same_name_and_fields(stage, holder):
     path = stage(thing=holder([Transition([1], 0.5)]))
     thing = holder([])
-    assert AttachedState({"thing": thing}).restore(open_folder(path)) == []
+    assert State({"thing": thing}).restore(open_folder(path)) == []
     (back,) = thing.state
     assert type(back) is not Transition
     assert (type(back).__name__, back._fields, back.reward) == ("Transition", ("state", "reward"), 0.5)
@@ -129,7 +129,7 @@ def test_a_namedtuple_of_other_fields_lends_its_class_to_nobody(stage, holder):
     path = stage(thing=holder([Transition([1], 0.5)]))
     other = collections.namedtuple("Transition", ["state", "reward", "done"])  # noqa: PYI024  # as older scripts have them
     thing = holder([other(1, 2, 3)])
-    AttachedState({"thing": thing}).restore(open_folder(path))
+    State({"thing": thing}).restore(open_folder(path))
     assert thing.state[0]._fields == ("state", "reward")
     assert not isinstance(thing.state[0], other)
 
@@ -137,11 +137,11 @@ def test_a_namedtuple_of_other_fields_lends_its_class_to_nobody(stage, holder):
 def test_an_enums_member_comes_back_where_the_fresh_object_has_the_class(stage, holder):
     path = stage(thing=holder([Colour.BLUE, Level.LOW]))
     thing = holder([Colour.RED, Level.LOW])
-    assert AttachedState({"thing": thing}).restore(open_folder(path)) == []
+    assert State({"thing": thing}).restore(open_folder(path)) == []
     assert thing.state == [Colour.BLUE, Level.LOW]
     assert type(thing.state[1]) is Level
     bare = holder([])
-    (words,) = AttachedState({"thing": bare}).restore(open_folder(path))
+    (words,) = State({"thing": bare}).restore(open_folder(path))
     assert bare.state == ["b", 1]
     assert "did not restore thing.0" in words
 
@@ -155,28 +155,28 @@ def test_names_that_no_class_may_have_make_a_tuple():
 
 def test_a_deque_of_transitions_with_arrays_is_followed_from_save_to_save(holder):
     replay = deque((Transition(bytearray([n]), float(n)) for n in range(3)), maxlen=3)
-    state = AttachedState({"replay": holder(replay)})
-    first = state.capture()
+    state = State({"replay": holder(replay)})
+    first = state.captured()
     assert [bytes(value) for value in first.values] == [b"\0", b"\1", b"\2"]
     replay.append(Transition(bytearray([7]), 7.0))
-    second = state.capture()
+    second = state.captured()
     assert second.structure == first.structure
     assert [bytes(value) for value in second.values] == [b"\1", b"\2", b"\7"]
     assert json.loads(second.text())["replay"]["items"][2]["items"][1] == 7.0
     replay.pop()
-    assert state.capture().structure != first.structure
+    assert state.captured().structure != first.structure
 
 
 def test_containers_that_change_between_two_saves_are_seen(holder):
     counts, owed = Counter(a=1), defaultdict(int, a=1)
-    state = AttachedState({"thing": holder([counts, owed])})
-    state.capture().text()
+    state = State({"thing": holder([counts, owed])})
+    state.captured().text()
     counts["a"] += 1
     owed["a"] = 5
-    counter, default = json.loads(state.capture().text())["thing"]
+    counter, default = json.loads(state.captured().text())["thing"]
     assert (counter["items"], default["items"]) == ([["a", 2]], [["a", 5]])
     owed.default_factory = list
-    assert json.loads(state.capture().text())["thing"][1]["factory"] == "list"
+    assert json.loads(state.captured().text())["thing"][1]["factory"] == "list"
 
 
 @pytest.mark.torch
@@ -196,14 +196,14 @@ def test_multi_step_schedules_are_kept_also_inside_others(stage):
         scheduler.step()
     path = stage(scheduler=scheduler)
     fresh = made()[1]
-    assert AttachedState({"scheduler": fresh}).restore(open_folder(path)) == []
+    assert State({"scheduler": fresh}).restore(open_folder(path)) == []
     assert (fresh.milestones, type(fresh.milestones)) == (Counter({3: 2, 7: 1}), Counter)
     optimizer, multi = made()
     outer = lr_scheduler.SequentialLR(optimizer, [lr_scheduler.LinearLR(optimizer), multi], [2])
     path = stage(name="step-000000005-2", scheduler=outer)
     optimizer, multi = made()
     inner = lr_scheduler.SequentialLR(optimizer, [lr_scheduler.LinearLR(optimizer), multi], [2])
-    assert AttachedState({"scheduler": inner}).restore(open_folder(path)) == []
+    assert State({"scheduler": inner}).restore(open_folder(path)) == []
 
 
 @pytest.mark.torch
@@ -216,8 +216,8 @@ def test_a_tensor_with_a_history_is_kept_by_value(stage, holder):
     assert (first.tolist(), second.tolist()) == ([1, 1, 1], [2, 2, 2])
     assert not first.requires_grad
     thing = holder({"collected": [weight.clone(), weight * 5]})
-    assert AttachedState({"ema": thing}).restore(open_folder(path)) == []
-    state = AttachedState({"ema": thing})
-    first = state.capture()
+    assert State({"ema": thing}).restore(open_folder(path)) == []
+    state = State({"ema": thing})
+    first = state.captured()
     thing.state["collected"][0] = weight.clone()
-    assert state.capture().structure == first.structure  # a clone made anew is the same place
+    assert state.captured().structure == first.structure  # a clone made anew is the same place

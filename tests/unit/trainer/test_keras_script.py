@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from supervisor.trainer.loops.keras.script_check import second_in
+from supervisor.trainer.callbacks.keras_script import second_in
 
 TWICE = {
     "in one block": """

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.trainer.compare import differing, differing_generators
-from supervisor.trainer.errors import UnsupportedStateError
-from supervisor.trainer.save.checkpoint_folder import open_folder, read
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer.folder import open_folder, read
+from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.state import State
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytestmark = [
@@ -88,12 +88,12 @@ def test_a_loop_with_tf_function_dropout_and_loss_scale_goes_on_bit_for_bit(tmp_
 OTHER_BACKEND = """
 import json, sys
 import keras
-from supervisor.trainer.save.checkpoint_folder import open_folder
-from supervisor.trainer.state.capture import AttachedState as State
+from supervisor.trainer.folder import open_folder
+from supervisor.trainer.state import State
 model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="one"), keras.layers.Dropout(0.5)], name="net")
 optimizer = keras.optimizers.Adam()
 state = State({"model": model, "optimizer": optimizer})
-words = state.restore(open_folder(sys.argv[1])) + state.restore_rng()
+words = state.restore(open_folder(sys.argv[1])) + state.put_back_rng()
 held = [*model.variables, *optimizer.variables]
 print(json.dumps([words, [[each.path, keras.ops.convert_to_numpy(each).astype("float64").tolist()] for each in held]]))
 """
@@ -123,7 +123,7 @@ def net(*sizes, width=3):
 
 
 def restored(path, **attached):
-    return AttachedState(attached).restore(open_folder(path))
+    return State(attached).restore(open_folder(path))
 
 
 def values(held):
@@ -135,26 +135,22 @@ def test_a_model_made_again_in_one_process_fits_though_keras_names_it_otherwise(
     path = stage(model=model)
     again = net(2, 4)
     assert [each.path for each in again.variables] != [each.path for each in model.variables]
-    state = AttachedState({"model": again})
+    state = State({"model": again})
     assert state.restore(open_folder(path)) == []
     assert values(again) == values(model)
-    assert state.capture().objects.keys() == {"model"}
-    assert list(state.capture().objects["model"]) == [each.path for each in model.variables], "the run's names stay"
+    assert state.captured().objects.keys() == {"model"}
+    assert list(state.captured().objects["model"]) == [each.path for each in model.variables], "the run's names stay"
 
 
 def test_a_model_of_another_form_is_refused_by_the_variable(stage):
     path = stage(model=net(2, 4))
-    with pytest.raises(
-        UnsupportedStateError, match=r"model: the checkpoint of step 5 does not fit it: .* where here is"
-    ):
+    with pytest.raises(RefusedError, match=r"model: the checkpoint of step 5 does not fit it: .* where here is"):
         restored(path, model=net(2, 5))
 
 
 def test_a_model_without_variables_yet_is_told_what_to_do(stage):
     path = stage(model=net(2))
-    with pytest.raises(
-        UnsupportedStateError, match=r"no variables yet: create all variables before supervisor.attach\(\)"
-    ):
+    with pytest.raises(RefusedError, match=r"no variables yet: create all variables before supervisor.attach\(\)"):
         restored(path, model=keras.Sequential([keras.layers.Dense(2)]))
 
 
@@ -176,7 +172,7 @@ def test_an_optimizer_whose_variables_nobody_knows_is_refused_with_what_to_do(st
     optimizer = keras.optimizers.Adam()
     optimizer.build(net(1, 1, 1, 1, 1).trainable_variables)  # as many as no other model here has
     path = stage(optimizer=optimizer)
-    with pytest.raises(UnsupportedStateError, match=r"attach its model beside it, or call optimizer.build"):
+    with pytest.raises(RefusedError, match=r"attach its model beside it, or call optimizer.build"):
         restored(path, optimizer=keras.optimizers.Adam())
 
 

@@ -7,18 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from supervisor.core.checkpoint import safetensors_file
-from supervisor.trainer.adapters.plain import Plain
-from supervisor.trainer.adapters.port import LeafSpec
-from supervisor.trainer.save.buffer import PAGE_BYTES
-from supervisor.trainer.save.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan
-from supervisor.trainer.save.snapshot import Snapshot, direct_chunks
+from supervisor.core import safetensors_file
+from supervisor.trainer.buffer import PAGE_BYTES
+from supervisor.trainer.frameworks.plain import Plain
+from supervisor.trainer.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan
+from supervisor.trainer.leaf import Leaf
+from supervisor.trainer.snapshot import Snapshot, direct_chunks
 
 CODES = {1: "U8", 2: "I16", 4: "F32", 8: "F64"}
 
 
 def leaf(items, item_bytes):
-    return LeafSpec(CODES[item_bytes], (items,), item_bytes, items * item_bytes, None, Plain())
+    return Leaf(CODES[item_bytes], (items,), item_bytes, items * item_bytes, None, Plain())
 
 
 leaves = st.dictionaries(
@@ -89,7 +89,7 @@ def test_every_number_is_aligned_to_its_own_size_in_memory_and_in_the_file(state
 def test_what_is_still_shares_no_file_with_what_changes(state, limit):
     found, still = state
     for piece in plan(found, still, piece_bytes_max=limit).pieces:
-        assert {part.leaf in still for part in piece.parts} == {piece.frozen}
+        assert {part.leaf in still for part in piece.parts} == {piece.still}
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=60))
@@ -117,7 +117,7 @@ def test_nothing_to_lay_out_is_no_piece_and_no_byte():
     layout = plan({})
     assert (layout.pieces, layout.split, layout.bytes) == ((), {}, 0)
     snapshot = Snapshot(layout, {}, [])
-    assert snapshot.copy([]).wait()
+    assert snapshot.take([]).wait()
 
 
 @given(states(), limits, st.randoms(use_true_random=False))
@@ -127,7 +127,7 @@ def test_plain_safetensors_opens_every_file_and_finds_every_byte(tmp_path_factor
     values = [bytearray(chance.randbytes(each.bytes)) for each in found.values()]
     layout = plan(found, still, piece_bytes_max=limit)
     snapshot = Snapshot(layout, found, values)
-    assert snapshot.copy(values).wait()
+    assert snapshot.take(values).wait()
     folder, tensors = tmp_path_factory.mktemp("files"), {}
     for piece in layout.pieces:
         content = bytes(snapshot.bytes_of(piece)[: piece.bytes])
@@ -144,5 +144,5 @@ def test_plain_safetensors_opens_every_file_and_finds_every_byte(tmp_path_factor
 @pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_a_header_is_whole_pages_whatever_the_names(names):
     for length in range(0, 5000, 501):
-        entries = [safetensors_file.TensorEntry(name * length or name, "U8", (0,), 0, 0) for name in names]
+        entries = [safetensors_file.Entry(name * length or name, "U8", (0,), 0, 0) for name in names]
         assert len(safetensors_file.header(entries)) % PAGE_BYTES == 0

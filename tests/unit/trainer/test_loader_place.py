@@ -10,16 +10,15 @@ from torch.utils import data  # noqa: E402
 
 from supervisor import ResumableShuffleSampler  # noqa: E402
 from supervisor.core.errors import UsageError  # noqa: E402
-from supervisor.trainer import clock  # noqa: E402
-from supervisor.trainer import context as trainer_context  # noqa: E402
-from supervisor.trainer.context import TrainerContext  # noqa: E402
-from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
+from supervisor.trainer import clock, life  # noqa: E402
+from supervisor.trainer.folder import open_folder  # noqa: E402
+from supervisor.trainer.life import Life  # noqa: E402
+from supervisor.trainer.refused import RefusedError  # noqa: E402
 from supervisor.trainer.run import Run  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
-from supervisor.trainer.save.saver import Saver  # noqa: E402
+from supervisor.trainer.saver import Saver  # noqa: E402
+from supervisor.trainer.sections import Sections  # noqa: E402
 from supervisor.trainer.settings import read_settings  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
-from supervisor.trainer.steps.section_timer import SectionTimer  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -134,19 +133,19 @@ def live(tmp_path, monkeypatch):
         torch.manual_seed(begin or 0)
         random.seed(begin or 0)
         environ = {"SUPERVISOR_RUN_STAGING": str(staging), "SUPERVISOR_RUN_SAVE_EVERY": "1steps"}
-        here = TrainerContext(read_settings(environ, "train.py"))
+        here = Life(read_settings(environ, "train.py"))
         heard = []
-        here.send = heard.append
-        monkeypatch.setattr(trainer_context, "_current", [here])
+        here.say = heard.append
+        monkeypatch.setattr(life, "_here", [here])
         dataset = Numbers()
         loader = make(dataset)
-        state = AttachedState({"data": loader})
-        run = Run(here, state, Saver(staging, 1, clock.now_s, here.send), SectionTimer(clock.now_s), clock.now_s)
+        state = State({"data": loader})
+        run = Run(here, state, Saver(staging, 1, clock.now_s, here.say), Sections(clock.now_s), clock.now_s)
         here.run = run
         if begin is not None:
             (folder,) = [path for path in (tmp_path / "whole").iterdir() if path.name.startswith(f"step-{begin:09d}-")]
             assert state.restore(open_folder(folder)) == []
-            run.set_resumed(begin)
+            run.resume_at(begin)
         seen = []
         for epoch, batch in form(run, loader):
             seen.append((epoch, batch.tolist(), float(torch.rand(()))))
@@ -234,7 +233,7 @@ def test_an_epoch_that_the_script_leaves_early_is_over(live):
 def test_another_batch_size_is_refused_in_the_middle_of_an_epoch(live):
     live(LOADERS["shuffled"], by_epochs)
     with pytest.raises(
-        UnsupportedStateError, match=r"^data: .*in the middle of an epoch of 4 batches, this loader has 5 batches"
+        RefusedError, match=r"^data: .*in the middle of an epoch of 4 batches, this loader has 5 batches"
     ):
         live(lambda ds: data.DataLoader(ds, 2, shuffle=True), by_epochs, begin=2)
 
@@ -290,7 +289,7 @@ def test_a_stream_that_keeps_its_place_is_kept_through_its_loader(stage):
     next(batches)
     path = stage(data=data.DataLoader(stream, 2))
     fresh = Stream()
-    AttachedState({"data": data.DataLoader(fresh, 2)}).restore(open_folder(path))
+    State({"data": data.DataLoader(fresh, 2)}).restore(open_folder(path))
     assert fresh.at == 2
 
 
@@ -304,8 +303,8 @@ def test_a_stream_that_keeps_its_place_is_kept_through_its_loader(stage):
     ],
 )
 def test_what_cannot_be_attached_is_answered_with_what_can(make, words, hint):
-    with pytest.raises(UnsupportedStateError) as refused:
-        AttachedState({"data": make()})
+    with pytest.raises(RefusedError) as refused:
+        State({"data": make()})
     assert words in refused.value.what
     assert hint in refused.value.hint
 
@@ -323,7 +322,7 @@ class Stateful(data.DataLoader):
 def test_a_loader_that_keeps_its_own_place_is_told_what_its_workers_draw(stage):
     path = stage(data=Stateful(Numbers(), num_workers=2))
     for workers, told in ((2, 1), (0, 0)):
-        state = AttachedState({"data": Stateful(Numbers(), num_workers=workers)})
+        state = State({"data": Stateful(Numbers(), num_workers=workers)})
         assert state.restore(open_folder(path)) == []
         assert [words.startswith("data: what its 2 workers draw") for _, words in state.notices] == [True] * told
 
@@ -331,7 +330,7 @@ def test_a_loader_that_keeps_its_own_place_is_told_what_its_workers_draw(stage):
 def test_a_sampler_that_workers_ask_ahead_is_told(live):
     def with_sampler(run, loader):
         run._state.attached["order"] = sampler = ResumableShuffleSampler(SAMPLES)
-        run._state._state_accesses["order"] = sampler.state_dict, sampler.load_state_dict
+        run._state._access["order"] = sampler.state_dict, sampler.load_state_dict
         batches = iter(data.DataLoader(Numbers(), BATCH, sampler=sampler, num_workers=1))
         for _ in run.steps(3):
             yield None, next(batches)
@@ -343,7 +342,7 @@ def test_a_sampler_that_workers_ask_ahead_is_told(live):
 def test_epochs_without_an_attached_loader_are_answered_with_the_two_ways(live, holder):
     def bare(run, _loader):
         run._state.attached.clear()
-        run._state._state_accesses.clear()
+        run._state._access.clear()
         yield from ((epoch, torch.zeros(())) for epoch in run.epochs(2))
 
     with pytest.raises(UsageError, match=r"run.epochs\(\) goes by one attached DataLoader") as refused:

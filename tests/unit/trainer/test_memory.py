@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisor.trainer.save.buffer import has_room_for
+from supervisor.trainer.memory import has_room_for
 
 
 @pytest.mark.parametrize(

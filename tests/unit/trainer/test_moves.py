@@ -13,29 +13,29 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.wire.messages import ScriptSavedFile
-from supervisor.trainer.context import TrainerContext
-from supervisor.trainer.hooks import writer_functions
-from supervisor.trainer.hooks.save_tracker import MOVES
-from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
+from supervisor.core.messages import Saved
+from supervisor.trainer.hooks import writers
+from supervisor.trainer.hooks.saves import MOVES
+from supervisor.trainer.hooks.unattached import Unattached
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Watched(UnmodifiedScript):
+class Watched(Unattached):
     """Keeps what is said."""
 
     def __init__(self) -> None:
-        life = TrainerContext(read_settings({}, "train.py"))
+        life = Life(read_settings({}, "train.py"))
         super().__init__(life)
         self.said: list[object] = []
-        life.send = self.said.append  # type: ignore[method-assign]
+        life.say = self.said.append  # type: ignore[method-assign]
         life.watch(self)
 
     @property
     def told(self) -> list[tuple[str, int | None]]:
-        return [(Path(each.path).name, each.step) for each in self.said if isinstance(each, ScriptSavedFile)]
+        return [(Path(each.path).name, each.step) for each in self.said if isinstance(each, Saved)]
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def saved_into(script: Watched, file: object) -> None:
-    script.on_step()
-    script.saves.add(file)
+    script.stepped()
+    script.saves.found(file)
 
 
 @pytest.mark.parametrize("looked", [False, True])
@@ -58,7 +58,7 @@ def test_an_open_file_that_is_renamed_is_told_under_its_new_name(
         saved_into(script, file)
     if looked:
         script.beat()
-    script.on_step()
+    script.stepped()
     (tmp_path / "model_7.pt.tmp").rename(tmp_path / "model_7.pt")
     script.beat()
     assert script.told[-1][0] == "model_7.pt"
@@ -85,7 +85,7 @@ def test_a_file_that_is_renamed_while_it_is_open_is_told_when_it_is_closed(scrip
 
 def test_hard_and_symbolic_links_are_told(script: Watched, tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"x")
-    script.saves.add(tmp_path / "last.pt")
+    script.saves.found(tmp_path / "last.pt")
     os.link(tmp_path / "last.pt", tmp_path / "best.pt")
     (tmp_path / "checkpoint-1.pt").hardlink_to(tmp_path / "best.pt")
     (tmp_path / "latest").symlink_to("last.pt")
@@ -117,23 +117,23 @@ def test_what_is_moved_from_another_file_system_is_told(
         raise OSError(18, "Invalid cross-device link", src, dst)
 
     monkeypatch.setattr(os, "rename", across)
-    script.saves.add(tmp_path / "there" / "a.pt")
-    script.saves.add(tmp_path / "there" / "folder" / "b.pt")
+    script.saves.found(tmp_path / "there" / "a.pt")
+    script.saves.found(tmp_path / "there" / "folder" / "b.pt")
     (tmp_path / "here").mkdir()
     shutil.move(str(tmp_path / "there" / "a.pt"), str(tmp_path / "here"))
     shutil.move(str(tmp_path / "there" / "folder"), str(tmp_path / "checkpoint-5"))
-    told = [each.path for each in script.said if isinstance(each, ScriptSavedFile)]
+    told = [each.path for each in script.said if isinstance(each, Saved)]
     assert told[2:] == [str(tmp_path / "here" / "a.pt"), str(tmp_path / "checkpoint-5")]
 
 
 def test_what_is_renamed_within_a_save_is_told_once_under_its_last_name(script: Watched, tmp_path: Path) -> None:
     (tmp_path / "tmp-checkpoint-5").mkdir()
     (tmp_path / "tmp-checkpoint-5" / "optimizer.pt").touch()
-    script.saves._track_moves()
+    script.saves._follow()
     with script.saves.within():
-        script.saves.add(tmp_path / "tmp-checkpoint-5" / "optimizer.pt")
+        script.saves.found(tmp_path / "tmp-checkpoint-5" / "optimizer.pt")
         (tmp_path / "tmp-checkpoint-5").rename(tmp_path / "checkpoint-5")
-    told = [each.path for each in script.said if isinstance(each, ScriptSavedFile)]
+    told = [each.path for each in script.said if isinstance(each, Saved)]
     assert told == [str(tmp_path / "checkpoint-5" / "optimizer.pt")]
 
 
@@ -158,7 +158,7 @@ def test_writers_of_other_libraries_are_told_with_the_suffix_that_they_add(  # n
         written,
     )
     setattr(module, owner, written[owner])
-    writer_functions.install(module, script)
+    writers.install(module, script)
     getattr(written[owner](), method)(str(tmp_path / given))
     assert [each for each, _ in script.told] == [given + told]
 

@@ -6,9 +6,9 @@ from array import array
 
 import pytest
 
-from supervisor.core.checkpoint import checkpoint_json
-from supervisor.trainer.save.checkpoint_folder import DamagedError, open_folder, read
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.core import content
+from supervisor.trainer.folder import DamagedError, open_folder, read
+from supervisor.trainer.state import State
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def version_1(tmp_path):
         "data": {"seen": {"!": "plain.bytearray", "leaf": "data.seen"}, "pair": {"!": "tuple", "items": [1, None]}},
     }
     split = {"model.weights": ["model.weights~part0", "model.weights~part1"]}
-    body = {"format": checkpoint_json.FORMAT, "version": 1, "objects": objects, "split": split}
+    body = {"format": content.FORMAT, "version": 1, "objects": objects, "split": split}
     files["state.json"] = json.dumps(body).encode()
     state = [3, [*range(624), 624], None]
     plain = {"!": "tuple", "items": [state[0], {"!": "tuple", "items": state[1]}, None]}
@@ -38,7 +38,7 @@ def version_1(tmp_path):
     for name, each in files.items():
         (folder / name).write_bytes(each)
     seal = {
-        "format": checkpoint_json.FORMAT, "version": 1, "step": 7, "total_steps": 9, "epoch_of_data": None,
+        "format": content.FORMAT, "version": 1, "step": 7, "total_steps": 9, "epoch_of_data": None,
         "metrics": {"loss": 0.5}, "made_by": {"python": "3.11.7", "framework": "python 3.11.7"},
         "files": [
             {"name": name, "bytes": len(each), "digest": f"sha256:{hashlib.sha256(each).hexdigest()}"}
@@ -70,12 +70,12 @@ def test_a_folder_of_version_1_is_put_back_with_its_random_generators(version_1,
     import random
 
     model, data = holder(), holder()
-    state = AttachedState({"model": model, "data": data})
+    state = State({"model": model, "data": data})
     opened = open_folder(version_1)
     assert state.restore(opened) == []
     assert opened.step == 7
     assert model.state["weights"] == array("d", [1.5, -0.0, 3.5])
-    assert state.restore_rng() == []
+    assert state.put_back_rng() == []
     assert random.getstate() == (3, (*range(624), 624), None)
 
 

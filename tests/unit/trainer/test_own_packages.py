@@ -13,13 +13,12 @@ import pytest
 import xxhash
 
 from supervisor.core.digest import SHA256, XXH3
-from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.trainer_process import launcher
+from supervisor.engine import launcher, staged
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = str(Path(xxhash.__file__).parents[1])
 TELL = (
-    "import json, sys; from supervisor.trainer.process.own_packages import make_xxhash_importable as make; before = list(sys.path);"
+    "import json, sys; from supervisor.trainer.own_packages import make_xxhash_importable as make; before = list(sys.path);"
     "make(sys.argv[1]); from supervisor.core.digest import preferred;"
     "print(json.dumps([preferred(), sys.path == before, [each for each in sys.modules if each.startswith('xxhash')]]))"
 )
@@ -88,6 +87,6 @@ def test_a_trainer_of_another_python_saves_with_digests_that_need_no_package_and
         )
         assert ended.returncode == 0, ended.stderr
         assert ("resumed" in ended.stderr) == (number == 2)
-    newest = max(path for path in tmp_path.iterdir() if staged_checkpoints.FOLDER.fullmatch(path.name))
-    files = staged_checkpoints.verify(newest, 40).files
+    newest = max(path for path in tmp_path.iterdir() if staged.FOLDER.fullmatch(path.name))
+    files = staged.prove(newest, 40).files
     assert {digest.partition(":")[0] for _, digest in files.values()} == {SHA256}

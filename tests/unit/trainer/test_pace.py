@@ -1,6 +1,6 @@
 """What writing beside the loop costs is told from the loop's own steps, and from nothing else."""
 
-from supervisor.trainer.save.saver import SaveOverhead
+from supervisor.trainer.pace import Pace
 
 
 class Loop:
@@ -19,50 +19,50 @@ class Loop:
 
 def test_steps_that_take_longer_while_a_checkpoint_is_written_are_counted():
     loop = Loop()
-    pace = SaveOverhead(loop)
+    pace = Pace(loop)
     loop.run(100, 0.01)
-    pace.write_started()
+    pace.write_begins()
     loop.run(20, 0.015)
-    assert round(pace.write_finished(), 6) == 0.1
+    assert round(pace.write_ended(), 6) == 0.1
 
 
 def test_steps_that_take_no_longer_cost_nothing():
     loop = Loop()
-    pace = SaveOverhead(loop)
+    pace = Pace(loop)
     loop.run(100, 0.01)
-    pace.write_started()
+    pace.write_begins()
     loop.run(20, 0.008)
-    assert pace.write_finished() == 0.0
+    assert pace.write_ended() == 0.0
 
 
 def test_too_few_steps_tell_nothing():
     loop = Loop()
-    pace = SaveOverhead(loop)
+    pace = Pace(loop)
     loop.run(2, 0.01)
-    pace.write_started()
+    pace.write_begins()
     loop.run(50, 0.5)
-    assert pace.write_finished() == 0.0
+    assert pace.write_ended() == 0.0
     loop.run(100, 0.01)
-    pace.write_started()
+    pace.write_begins()
     loop.run(2, 0.5)
-    assert pace.write_finished() == 0.0
+    assert pace.write_ended() == 0.0
 
 
 def test_the_measure_is_the_time_since_the_write_before():
     loop = Loop()
-    pace = SaveOverhead(loop)
+    pace = Pace(loop)
     loop.run(100, 0.01)
-    pace.write_started()
+    pace.write_begins()
     loop.run(10, 0.02)
-    pace.write_finished()
+    pace.write_ended()
     loop.run(100, 0.03)  # the script does more in a step from here on
-    pace.write_started()
+    pace.write_begins()
     loop.run(10, 0.04)
-    assert round(pace.write_finished(), 6) == 0.1
+    assert round(pace.write_ended(), 6) == 0.1
 
 
 def test_a_save_that_training_waited_for_has_no_steps_beside_it():
     loop = Loop()
-    pace = SaveOverhead(loop)
+    pace = Pace(loop)
     loop.run(100, 0.01)
-    assert pace.write_finished() == 0.0
+    assert pace.write_ended() == 0.0

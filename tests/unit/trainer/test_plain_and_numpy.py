@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
-from supervisor.trainer import adapters
-from supervisor.trainer.adapters.numpy import NumPy
-from supervisor.trainer.errors import UnsupportedStateError
-from supervisor.trainer.state.tree import TreeCapture, rebuild, value_of_bytes
+from supervisor.trainer import frameworks
+from supervisor.trainer.frameworks.numpy import NumPy
+from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.tree import Capture, rebuild, value_of_bytes
 
 
 def in_memory(value):
     """Through nodes and leaves, without files."""
-    capture = TreeCapture(adapters.loaded())
+    capture = Capture(frameworks.loaded())
     node = capture.node(value, "it")
     kept = {}
     for name, leaf in capture.leaves.items():
@@ -102,13 +102,13 @@ def test_numpy_arrays_keep_their_order_and_slices_their_values():
 
 @pytest.mark.parametrize("value", [np.array([object()]), np.zeros(2, dtype=[("x", "f4")])])
 def test_numpy_values_without_exact_bytes_are_refused(value):
-    with pytest.raises(UnsupportedStateError, match=r"thing.array: numpy values of dtype"):
-        TreeCapture(adapters.loaded()).node({"array": value}, "thing")
+    with pytest.raises(RefusedError, match=r"thing.array: numpy values of dtype"):
+        Capture(frameworks.loaded()).node({"array": value}, "thing")
 
 
 def test_numpys_generators_may_be_attached_and_go_on_where_they_were():
     for generator in (np.random.default_rng(3), np.random.RandomState(3)):
-        get, put = NumPy().state_access(generator)
+        get, put = NumPy().access(generator)
         kept = in_memory(get())
         wanted = generator.random(5).tolist()
         put(kept)

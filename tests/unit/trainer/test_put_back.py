@@ -12,10 +12,10 @@ import sys
 
 import pytest
 
-from supervisor.core.wire.messages import ReadBack, ScriptSavedFile
-from supervisor.trainer.context import TrainerContext
-from supervisor.trainer.hooks import restored_files
-from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
+from supervisor.core.messages import ReadBack, Saved
+from supervisor.trainer.hooks import put_back
+from supervisor.trainer.hooks.unattached import Unattached
+from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who opens a file (inotify)")
@@ -72,10 +72,10 @@ READERS = {
 
 @pytest.mark.parametrize("reader", list(READERS))
 def test_each_way_to_read_is_seen(files, listing, reader):
-    watched = restored_files.watch_restored_files(str(listing))
-    assert watched.poll() == ""
+    watched = put_back.begin(str(listing))
+    assert watched.look() == ""
     held = READERS[reader](files[1])
-    assert watched.poll() == str(files[1])
+    assert watched.look() == str(files[1])
     assert watched.known
     del held
 
@@ -86,11 +86,11 @@ def test_a_database_is_read(tmp_path):
         made.execute("create table trials (n)")
     made.close()
     listing.write_text(json.dumps([str(path)]))
-    watched = restored_files.watch_restored_files(str(listing))
+    watched = put_back.begin(str(listing))
     opened = sqlite3.connect(path)
     opened.execute("select * from trials").fetchall()
     opened.close()
-    assert watched.poll() == str(path)
+    assert watched.look() == str(path)
 
 
 NOT_READ = {
@@ -110,9 +110,9 @@ NOT_READ = {
 
 @pytest.mark.parametrize("what", list(NOT_READ))
 def test_what_reads_nothing_that_was_put_back_is_not_taken_for_reading(files, listing, what):
-    watched = restored_files.watch_restored_files(str(listing))
+    watched = put_back.begin(str(listing))
     held = NOT_READ[what](files[1])
-    assert watched.poll() == ""
+    assert watched.look() == ""
     assert watched.known
     if hasattr(held, "close"):
         held.close()
@@ -121,18 +121,18 @@ def test_what_reads_nothing_that_was_put_back_is_not_taken_for_reading(files, li
 @pytest.mark.parametrize("text", ["", "[]", "no JSON"])
 def test_without_files_that_were_put_back_there_is_nothing_to_watch(tmp_path, text):
     (tmp_path / "listing").write_text(text)
-    assert restored_files.watch_restored_files(str(tmp_path / "listing")) is None
-    assert restored_files.watch_restored_files("") is None
+    assert put_back.begin(str(tmp_path / "listing")) is None
+    assert put_back.begin("") is None
 
 
 def test_where_the_system_does_not_tell_nothing_is_known(files, listing, monkeypatch):
     def unable(*_):
         raise OSError(28, "no room for more watches")
 
-    monkeypatch.setattr(restored_files.RestoredFiles, "_watch", unable)
-    watched = restored_files.watch_restored_files(str(listing))
+    monkeypatch.setattr(put_back.PutBack, "_watch", unable)
+    watched = put_back.begin(str(listing))
     files[0].read_bytes()
-    assert watched.poll() == ""
+    assert watched.look() == ""
     assert not watched.known
 
 
@@ -141,19 +141,17 @@ def test_where_the_system_does_not_tell_nothing_is_known(files, listing, monkeyp
 
 @pytest.fixture
 def script(listing):
-    life = TrainerContext(
-        read_settings({"SUPERVISOR_RUN_BASE_STEP": "500", "SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py")
-    )
+    life = Life(read_settings({"SUPERVISOR_RUN_BASE_STEP": "500", "SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py"))
     said = []
-    life.send = said.append
-    made = UnmodifiedScript(life)
+    life.say = said.append
+    made = Unattached(life)
     made.said = said
     return made
 
 
 def test_a_script_that_read_its_file_goes_on_counting(script, files):
     files[0].read_bytes()
-    script.on_step()
+    script.stepped()
     assert script.said == [ReadBack(str(files[0]))]
     assert script.step == 501
 
@@ -165,31 +163,31 @@ def test_a_script_that_read_its_file_goes_on_counting(script, files):
 def test_with_what_it_read_is_told_what_has_loaded_a_state(script, files, loads, told):
     script.loads = loads
     files[0].read_bytes()
-    script.on_step()
+    script.stepped()
     assert script.said == [ReadBack(str(files[0]), loaded=told)]
 
 
 def test_a_script_that_read_nothing_is_at_its_first_step(script):
-    script.on_step()
+    script.stepped()
     assert script.said == [ReadBack("")]
     assert script.step == 1
-    script.on_step()
+    script.stepped()
     assert len(script.said) == 1
 
 
 def test_a_step_that_a_framework_counts_by_itself_stands(script):
-    script.on_training_start()
-    script.on_step(7)
+    script.begins()
+    script.stepped(7)
     assert script.step == 7
 
 
 def test_what_is_opened_after_the_first_step_is_said_once_as_late(script, files):
-    script.on_step()
+    script.stepped()
     script.beat()
     files[1].read_bytes()
-    script.on_step()
+    script.stepped()
     script.beat()
-    script.on_step()
+    script.stepped()
     script.beat()
     told = [each for each in script.said if isinstance(each, ReadBack)]
     assert told == [ReadBack(""), ReadBack(str(files[1]), late=True)]
@@ -200,26 +198,26 @@ def test_a_save_before_the_first_step_is_one_of_the_step_that_was_put_back(scrip
     monkeypatch.setitem(sys.modules, "torch", sys)
     script.saved("first.pt")
     files[0].read_bytes()
-    script.on_step()
+    script.stepped()
     script.saved("second.pt")
-    told = [(each.path, each.step) for each in script.said if isinstance(each, ScriptSavedFile)]
+    told = [(each.path, each.step) for each in script.said if isinstance(each, Saved)]
     assert told == [("first.pt", 500), ("second.pt", 501)]
 
 
 def test_a_script_that_ends_without_a_step_is_judged_at_its_end(listing):
-    life = TrainerContext(read_settings({"SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py"))
+    life = Life(read_settings({"SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py"))
     said = []
-    life.send = said.append
-    life.watch(UnmodifiedScript(life))
-    from supervisor.core.wire.messages import Finished
+    life.say = said.append
+    life.watch(Unattached(life))
+    from supervisor.core.messages import Finished
 
-    life.send_final(Finished(0))
+    life.say_last(Finished(0))
     assert ReadBack("") in said
 
 
 def test_nothing_is_said_where_nothing_was_put_back():
-    life = TrainerContext(read_settings({}, "train.py"))
+    life = Life(read_settings({}, "train.py"))
     said = []
-    life.send = said.append
-    UnmodifiedScript(life).on_step()
+    life.say = said.append
+    Unattached(life).stepped()
     assert said == []

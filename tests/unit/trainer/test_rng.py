@@ -6,10 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from supervisor.trainer import adapters
+from supervisor.trainer import frameworks, rng
 from supervisor.trainer.compare import differing_generators
-from supervisor.trainer.state import rng
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer.state import State
 
 
 def draw_numpy():
@@ -17,7 +16,7 @@ def draw_numpy():
 
 
 def kept(state):
-    return json.loads(json.dumps(state.capture().generators.to_stored()))
+    return json.loads(json.dumps(state.captured().generators.as_kept()))
 
 
 class Checkpoint:
@@ -33,9 +32,9 @@ class Checkpoint:
 @pytest.fixture
 def resumed():
     def again(kept):
-        state = AttachedState({})
+        state = State({})
         state.restore(Checkpoint(kept))
-        assert state.restore_rng() == []
+        assert state.put_back_rng() == []
         return state
 
     return again
@@ -43,8 +42,8 @@ def resumed():
 
 @pytest.fixture
 def begun():
-    state = AttachedState({})
-    state.restore_rng()
+    state = State({})
+    state.put_back_rng()
     return state
 
 
@@ -61,7 +60,7 @@ def test_it_is_known_over_attempts(begun, resumed):
     random.seed()
     np.random.seed()  # noqa: NPY002  # the next process has others
     state = resumed(first)
-    assert rng.stored_states("numpy", kept(state)) == rng.stored_states("numpy", first)
+    assert rng.of("numpy", kept(state)) == rng.of("numpy", first)
     assert "plain" in rng.undrawn(kept(state))
     assert "numpy" not in rng.undrawn(kept(state))
     random.random()
@@ -70,7 +69,7 @@ def test_it_is_known_over_attempts(begun, resumed):
 
 
 def test_before_a_loop_begins_nothing_is_said():
-    assert rng.undrawn(kept(AttachedState({}))) == []
+    assert rng.undrawn(kept(State({}))) == []
 
 
 def test_of_a_checkpoint_that_does_not_say_all_were_drawn_from(begun, resumed):
@@ -81,7 +80,7 @@ def test_of_a_checkpoint_that_does_not_say_all_were_drawn_from(begun, resumed):
 
 def test_one_that_was_not_put_back_is_not_called_untouched(begun, resumed, monkeypatch):
     first = kept(begun)
-    plain = next(each for each in adapters.loaded() if each.name == "plain")
+    plain = next(each for each in frameworks.loaded() if each.name == "plain")
     monkeypatch.setattr(type(plain), "set_rng_state", lambda *_: None)
     random.seed()
     assert "plain" not in rng.undrawn(kept(resumed(first)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from supervisor.trainer.steps.step_log import StepLogRows
+from supervisor.trainer.rows import Rows
 
 
 def test_a_value_that_is_logged_at_few_steps_stays_among_the_newest() -> None:
-    rows = StepLogRows(lambda *_: None)
+    rows = Rows(lambda *_: None)
     rows.add(0, {"loss": 2.0})
     rows.add(1, {"loss": 1.0, "exact": 0.5})
     rows.add(2, {"loss": 0.5})

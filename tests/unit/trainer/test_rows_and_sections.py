@@ -7,10 +7,10 @@ import math
 import pytest
 
 from supervisor.core.errors import UsageError
-from supervisor.trainer.settings import SaveInterval, read_settings
-from supervisor.trainer.steps.section_timer import SectionTimer
-from supervisor.trainer.steps.step_boundary import SaveTimer
-from supervisor.trainer.steps.step_log import FLUSH_ROWS, StepLogRows, exact_row
+from supervisor.trainer.due import Due
+from supervisor.trainer.rows import FLUSH_ROWS, Rows, exact_row
+from supervisor.trainer.sections import Sections
+from supervisor.trainer.settings import SaveEvery, read_settings
 
 
 @pytest.fixture
@@ -20,28 +20,28 @@ def noticed():
 
 @pytest.fixture
 def rows(noticed):
-    return StepLogRows(lambda *what: noticed.append(what))
+    return Rows(lambda *what: noticed.append(what))
 
 
 def test_two_calls_in_one_step_make_one_row(rows):
     rows.add(0, {"loss": 1.0})
     rows.add(0, {"lr": 0.5, "loss": 2.0})
     rows.add(3, {"loss": 0.1})
-    assert rows.unsaved_rows(10) == [{"step": 0, "loss": 2.0, "lr": 0.5}, {"step": 3, "loss": 0.1}]
+    assert rows.taken(10) == [{"step": 0, "loss": 2.0, "lr": 0.5}, {"step": 3, "loss": 0.1}]
 
 
 def test_rows_are_given_until_they_are_in_a_staged_checkpoint(rows):
     for step in range(6):
         rows.add(step, {"loss": step})
-    assert [row["step"] for row in rows.unsaved_rows(4)] == [0, 1, 2, 3]
-    assert [row["step"] for row in rows.unsaved_rows(4)] == [0, 1, 2, 3]
-    rows.drop_saved(4)
-    assert [row["step"] for row in rows.unsaved_rows(6)] == [4, 5]
+    assert [row["step"] for row in rows.taken(4)] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows.taken(4)] == [0, 1, 2, 3]
+    rows.forget(4)
+    assert [row["step"] for row in rows.taken(6)] == [4, 5]
 
 
 def test_what_is_not_finite_is_noticed_and_written_as_a_word_that_stands_for_it(rows, noticed):
     rows.add(0, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1.0, "e": "words"})
-    (row,) = rows.unsaved_rows(1)
+    (row,) = rows.taken(1)
     assert row == {"step": 0, "a": "NaN", "b": "Infinity", "c": "-Infinity", "d": 1.0, "e": "words"}
     assert [name for _, name, _ in noticed] == ["a", "b", "c"]
     back = exact_row(row)
@@ -57,7 +57,7 @@ def test_a_value_that_is_no_number_is_refused_at_once(rows):
 
 def written(rows):
     """The rows as they stand in a file and in a message; the metrics too."""
-    return json.loads(json.dumps(rows.unsaved_rows(9), allow_nan=False).encode()), json.dumps(rows.metrics()).encode()
+    return json.loads(json.dumps(rows.taken(9), allow_nan=False).encode()), json.dumps(rows.metrics()).encode()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def written(rows):
 )
 def test_a_logged_value_never_stops_a_save(value, kept):
     told = []
-    rows = StepLogRows(lambda *_: None, on_text=lambda *what: told.append(what))
+    rows = Rows(lambda *_: None, on_text=lambda *what: told.append(what))
     for step in range(2):
         rows.add(step, {"x": value, "loss": 0.5})
     taken, _ = written(rows)
@@ -110,7 +110,7 @@ def test_what_is_neither_number_nor_word_is_refused_in_two_lines(rows, value):
 )
 def test_a_frameworks_value_without_a_form_in_json_is_written_as_text(make, kept):
     torch, numpy = pytest.importorskip("torch"), pytest.importorskip("numpy")
-    rows = StepLogRows(lambda *_: None)
+    rows = Rows(lambda *_: None)
     rows.add(0, {"x": make(torch, numpy), "loss": torch.tensor(2.0)})
     assert written(rows)[0] == [{"step": 0, "x": kept, "loss": 2.0}]
 
@@ -122,7 +122,7 @@ def test_tensors_are_kept_as_they_were_and_become_exact_numbers(rows):
     for step in range(FLUSH_ROWS + 10):
         running += 0.1
         rows.add(step, {"sum": running, "half": torch.tensor([0.1], dtype=torch.float16), "count": torch.tensor(step)})
-    found = rows.unsaved_rows(FLUSH_ROWS + 10)
+    found = rows.taken(FLUSH_ROWS + 10)
     assert found[0]["sum"] == torch.tensor(0.1).item()
     assert found[1]["sum"] != found[0]["sum"]
     assert found[-1]["half"] == torch.tensor(0.1, dtype=torch.float16).item()
@@ -140,7 +140,7 @@ class Clock:
 
 def test_a_section_within_another_is_not_counted_twice():
     clock = Clock()
-    sections = SectionTimer(clock)
+    sections = Sections(clock)
     clock.now_s += 2
     sections.enter("step")
     clock.now_s += 3
@@ -156,27 +156,27 @@ def test_a_section_within_another_is_not_counted_twice():
 
 
 def test_a_checkpoint_is_due_at_exact_multiples_however_the_run_was_cut():
-    due = SaveTimer(SaveInterval(steps=500))
+    due = Due(SaveEvery(steps=500))
     due.begin(730, 0.0, None)
     assert due.step == 1000
-    due.schedule_next(1003, 0.0)
+    due.passed(1003, 0.0)
     assert due.step == 1500
-    epochs = SaveTimer(SaveInterval(epochs=2))
+    epochs = Due(SaveEvery(epochs=2))
     epochs.begin(0, 0.0, 30)
     assert epochs.step == 60
 
 
 def test_epochs_without_a_length_are_refused():
     with pytest.raises(UsageError, match="needs the length of an epoch"):
-        SaveTimer(SaveInterval(epochs=2)).begin(0, 0.0, None)
+        Due(SaveEvery(epochs=2)).begin(0, 0.0, None)
 
 
 def test_settings_with_and_without_a_supervisor():
     alone = read_settings({}, "a/train.py")
-    assert (alone.supervised, alone.name, alone.save_interval.seconds) == (False, "train", 600.0)
+    assert (alone.supervised, alone.name, alone.save_every.seconds) == (False, "train", 600.0)
     assert alone.staging.parts[-2:] == ("checkpoints", "train")
     told = read_settings({"SUPERVISOR_RUN_CHANNEL": "/x", "SUPERVISOR_RUN_SAVE_EVERY": "2ep"}, "train.py")
-    assert (told.supervised, told.save_interval) == (True, SaveInterval(epochs=2))
-    assert read_settings({"SUPERVISOR_RUN_SAVE_EVERY": "asked"}, "t.py").save_interval == SaveInterval()
+    assert (told.supervised, told.save_every) == (True, SaveEvery(epochs=2))
+    assert read_settings({"SUPERVISOR_RUN_SAVE_EVERY": "asked"}, "t.py").save_every == SaveEvery()
     with pytest.raises(UsageError, match="'soon'"):
         read_settings({"SUPERVISOR_RUN_SAVE_EVERY": "soon"}, "t.py")

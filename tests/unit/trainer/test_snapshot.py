@@ -8,14 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from supervisor.trainer.adapters.torch import copies as torch_copies  # noqa: E402
-from supervisor.trainer.adapters.torch import memory as torch_memory  # noqa: E402
-from supervisor.trainer.save import snapshot as module  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import CheckpointDraft, read  # noqa: E402
-from supervisor.trainer.save.layout import plan  # noqa: E402
-from supervisor.trainer.save.saver import Saver  # noqa: E402
-from supervisor.trainer.save.snapshot import Copying, Snapshot  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer import snapshot as module  # noqa: E402
+from supervisor.trainer.folder import Draft, read  # noqa: E402
+from supervisor.trainer.frameworks import torch_copies, torch_memory  # noqa: E402
+from supervisor.trainer.layout import plan  # noqa: E402
+from supervisor.trainer.saver import Saver  # noqa: E402
+from supervisor.trainer.snapshot import Copying, Snapshot  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -106,16 +105,16 @@ def assert_all_are(states, number):
 @pytest.mark.parametrize("limit", [None, 3_000_001], ids=["as it is", "in small pieces"])
 def test_each_save_of_many_holds_the_moment_at_which_it_was_asked_for(tmp_path, monkeypatch, width, limit):
     if limit is not None:
-        monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": limit})
+        monkeypatch.setattr("supervisor.trainer.layout.plan.__kwdefaults__", {"piece_bytes_max": limit})
     said = []
     saver = Saver(tmp_path / "staging", 1, lambda: 0.0, said.append)
     job = Job(width)
-    state = AttachedState(job.attached())
+    state = State(job.attached())
     for number in range(1, ROUNDS):
         job.overwrite(number)
-        captured = state.capture()
-        draft = CheckpointDraft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
-        saver.save_in_background(draft, captured, "due", 0.0)
+        captured = state.captured()
+        draft = Draft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
+        saver.begin(draft, captured, "due", 0.0)
         job.overwrite(200 + number)
         saver.wait()
         assert saver.staged_step == number, said
@@ -131,12 +130,12 @@ class Saving:
         self.staging, self.said = staging, []
         self.saver = Saver(staging, 1, lambda: 0.0, self.said.append)
         self.job = Job(width)
-        self.state = AttachedState(self.job.attached())
+        self.state = State(self.job.attached())
 
     def begin(self, number):
-        captured = self.state.capture()
-        draft = CheckpointDraft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
-        self.saver.save_in_background(draft, captured, "due", 0.0)
+        captured = self.state.captured()
+        draft = Draft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
+        self.saver.begin(draft, captured, "due", 0.0)
 
     def folders(self, number):
         return list(self.staging.glob(f"step-{number:09d}-*"))
@@ -229,7 +228,7 @@ def test_a_large_tensor_whose_memory_holds_other_bits_is_kept_by_value(stage, ho
 def test_a_tensor_larger_than_a_batch_is_copied_by_several_threads_in_slices(monkeypatch):
     value = torch.arange(3 * torch_copies.BATCH_BYTES // 4 + 7, dtype=torch.int32)
     seen = set()
-    captured = AttachedState({"thing": Holding({"x": value, "y": value.view(-1)[5:-3]})}).capture()
+    captured = State({"thing": Holding({"x": value, "y": value.view(-1)[5:-3]})}).captured()
     layout = plan(captured.leaves, piece_bytes_max=10_000_003)
     taken = Snapshot(layout, captured.leaves, captured.values)
     real = Copying._copy
@@ -240,7 +239,7 @@ def test_a_tensor_larger_than_a_batch_is_copied_by_several_threads_in_slices(mon
 
     monkeypatch.setattr(Copying, "_copy", noting)
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _pid: {0, 1})
-    assert taken.copy(captured.values).wait()
+    assert taken.take(captured.values).wait()
     assert len(seen) == 2
     whole = {}
     for piece in layout.pieces:
@@ -275,7 +274,7 @@ def test_nobody_writes_the_buffer_while_the_loop_still_copies_its_last_part():
     loop = threading.Thread(target=copying.finish)
     loop.start()
     started.wait()
-    copying.start_helper()
+    copying.begin()
     copying._helper.join()
     writer = threading.Thread(target=lambda: order.append("written" if copying.wait() else "not exact"))
     writer.start()
@@ -291,7 +290,7 @@ def test_what_goes_wrong_on_the_helping_thread_is_raised_where_the_copy_was_aske
         raise RuntimeError("the device is gone")
 
     copying = Copying([broken], [], [])
-    copying.start_helper()
+    copying.begin()
     with pytest.raises(RuntimeError, match="the device is gone"):
         copying.finish()
     with pytest.raises(RuntimeError, match="the device is gone"):
@@ -324,12 +323,12 @@ def test_two_threads_may_fill_parts_of_one_tensor_on_a_device_at_once(monkeypatc
     monkeypatch.setattr(torch_memory, "_pinned", lambda size: torch.zeros(size, dtype=torch.uint8))
     live = torch.zeros(100, dtype=torch.uint8)
     target = torch_memory._CudaTarget(live)
-    rooms = {begin: target.buffer(begin, 10) for begin in (0, 50)}
+    rooms = {begin: target.room(begin, 10) for begin in (0, 50)}
     for begin in (50, 60, 70, 80, 90):
-        room = rooms.pop(begin, None) or target.buffer(begin, 10)
+        room = rooms.pop(begin, None) or target.room(begin, 10)
         room[:] = bytes([begin]) * 10
-        target.filled(begin, 10)
+        target.took(begin, 10)
     rooms[0][:] = bytes([1]) * 10
-    target.filled(0, 10)
+    target.took(0, 10)
     assert target.value()[:10].tolist() == [1] * 10
     assert live[50:].tolist() == [begin for begin in (50, 60, 70, 80, 90) for _ in range(10)]

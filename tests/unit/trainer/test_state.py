@@ -4,29 +4,27 @@ import random
 
 import pytest
 
-from supervisor.trainer.errors import UnsupportedStateError
-from supervisor.trainer.save.checkpoint_folder import open_folder
-from supervisor.trainer.state.capture import AttachedState
-from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.folder import open_folder
+from supervisor.trainer.order import Order
+from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.state import State
 
 
 def test_an_object_without_state_is_refused_by_name():
-    with pytest.raises(UnsupportedStateError, match=r"^data: a object has no state_dict"):
-        AttachedState({"data": object()})
+    with pytest.raises(RefusedError, match=r"^data: a object has no state_dict"):
+        State({"data": object()})
 
 
 def test_a_name_that_the_script_no_longer_attaches_is_refused(stage, holder):
     path = stage(model=holder(1), scheduler=holder(2))
-    with pytest.raises(
-        UnsupportedStateError, match=r"^scheduler: is in the checkpoint, but this script does not attach it"
-    ):
-        AttachedState({"model": holder()}).restore(open_folder(path))
+    with pytest.raises(RefusedError, match=r"^scheduler: is in the checkpoint, but this script does not attach it"):
+        State({"model": holder()}).restore(open_folder(path))
 
 
 def test_a_name_that_the_checkpoint_does_not_hold_is_refused(stage, holder):
     path = stage(model=holder(1))
-    with pytest.raises(UnsupportedStateError, match=r"^scheduler: is attached, but the checkpoint holds only model"):
-        AttachedState({"model": holder(), "scheduler": holder(2)}).restore(open_folder(path))
+    with pytest.raises(RefusedError, match=r"^scheduler: is attached, but the checkpoint holds only model"):
+        State({"model": holder(), "scheduler": holder(2)}).restore(open_folder(path))
 
 
 def test_a_load_state_dict_that_forgets_something_is_told_by_path(stage, holder):
@@ -36,7 +34,7 @@ def test_a_load_state_dict_that_forgets_something_is_told_by_path(stage, holder)
 
     path = stage(data=Forgetful({"position": 7, "epoch": 1}))
     fresh = Forgetful({"position": 0, "epoch": 0})
-    (words,) = AttachedState({"data": fresh}).restore(open_folder(path))
+    (words,) = State({"data": fresh}).restore(open_folder(path))
     assert "did not restore data.position" in words
 
 
@@ -45,7 +43,7 @@ def test_a_generator_of_python_may_be_attached(stage):
     path = stage(chance=chance)
     wanted = chance.random()
     fresh = random.Random()
-    AttachedState({"chance": fresh}).restore(open_folder(path))
+    State({"chance": fresh}).restore(open_folder(path))
     assert fresh.random() == wanted
 
 
@@ -53,10 +51,10 @@ def test_the_global_generator_is_put_back_only_when_the_loop_begins(stage, holde
     random.seed(3)
     path = stage(model=holder(1))
     wanted = random.random()
-    state = AttachedState({"model": holder()})
+    state = State({"model": holder()})
     state.restore(open_folder(path))
     random.seed(77)
-    state.restore_rng()
+    state.put_back_rng()
     assert random.random() == wanted
 
 

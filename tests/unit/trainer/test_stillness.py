@@ -6,10 +6,10 @@ from array import array
 import pytest
 
 pytest.importorskip("xxhash")
-from supervisor.trainer.save import frozen_tensors as module
-from supervisor.trainer.save.checkpoint_folder import CheckpointDraft, read
-from supervisor.trainer.save.saver import Saver
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer import stillness as module
+from supervisor.trainer.folder import Draft, read
+from supervisor.trainer.saver import Saver
+from supervisor.trainer.state import State
 
 LEAF = module.LEAF_BYTES_MIN
 BACKBONE = ("a", "b", "c")
@@ -31,16 +31,16 @@ class Model:
 class Saving:
     def __init__(self, staging, model):
         self.model, self.staging, self.step, self.said = model, staging, 0, []
-        self.state = AttachedState({"model": model})
+        self.state = State({"model": model})
         self.saver = Saver(staging, 1, lambda: 0.0, self.said.append)
 
     def save(self):
         """Save, check that every byte is what it was, and return the checkpoint's pieces by name."""
         self.step += 1
         wanted = {name: bytes(block) for name, block in self.model.blocks.items()}
-        captured = self.state.capture()
-        draft = CheckpointDraft(self.step, None, None, captured.text, captured.generators, [], {}, {}, {})
-        self.saver.save_in_background(draft, captured, "due", 0.0)
+        captured = self.state.captured()
+        draft = Draft(self.step, None, None, captured.text, captured.generators, [], {}, {}, {})
+        self.saver.begin(draft, captured, "due", 0.0)
         changed = {name: bytes(block) for name, block in self.model.blocks.items()}
         for block in self.model.blocks.values():
             block[:] = b"\0" * len(block)  # at once, as the next step does
@@ -92,12 +92,12 @@ def test_what_is_unfrozen_moves_back_to_what_changes(saving):
     for _ in range(5):
         run.train("x", "y", "z")
         run.save()
-    assert run.saver._frozen_tensors.leaves == {"model.a", "model.b", "model.c"}
+    assert run.saver._stillness.leaves == {"model.a", "model.b", "model.c"}
     run.train("b", "x")
     pieces = run.save()
     run.train("b", "x")
     pieces = run.save()
-    assert run.saver._frozen_tensors.leaves == {"model.a", "model.c"}
+    assert run.saver._stillness.leaves == {"model.a", "model.c"}
     run.train("b", "x")
     after = run.save()
     assert shared(pieces, after) == {"state-00001.safetensors"}
@@ -111,7 +111,7 @@ def test_unfreezing_everything_ends_in_one_kind_of_file(saving):
     for _ in range(3):
         run.train(*"abcxyz")
         pieces = run.save()
-    assert run.saver._frozen_tensors.leaves == frozenset()
+    assert run.saver._stillness.leaves == frozenset()
     assert len(pieces) == 1
 
 
@@ -127,7 +127,7 @@ def test_where_nothing_is_still_no_digests_are_spent_after_the_first_saves(savin
 
 
 def test_a_tensor_that_is_frozen_later_is_found_when_the_watch_begins_again(saving, monkeypatch):
-    monkeypatch.setattr(module, "RECHECK_SAVES", 5)
+    monkeypatch.setattr(module, "WATCH_AGAIN_SAVES", 5)
     run = saving()
     for _ in range(4):
         run.train(*"abcxyz")
@@ -135,7 +135,7 @@ def test_a_tensor_that_is_frozen_later_is_found_when_the_watch_begins_again(savi
     for _ in range(8):
         run.train("x", "y", "z")
         run.save()
-    assert run.saver._frozen_tensors.leaves == {"model.a", "model.b", "model.c"}
+    assert run.saver._stillness.leaves == {"model.a", "model.b", "model.c"}
 
 
 def test_a_small_share_of_the_state_gets_no_file_of_its_own(saving):
@@ -146,12 +146,12 @@ def test_a_small_share_of_the_state_gets_no_file_of_its_own(saving):
 
 
 def test_a_large_still_tensor_with_a_small_last_part_is_found_too(saving, monkeypatch):
-    monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": 2 * LEAF})
+    monkeypatch.setattr("supervisor.trainer.layout.plan.__kwdefaults__", {"piece_bytes_max": 2 * LEAF})
     run = saving(a=4 * LEAF + 100, x=LEAF)
     for _ in range(4):
         run.train("x")
         run.save()
-    assert run.saver._frozen_tensors.leaves == {"model.a"}
+    assert run.saver._stillness.leaves == {"model.a"}
 
 
 def test_where_the_folder_of_the_save_before_is_gone_the_still_file_is_written_again(saving):
@@ -175,8 +175,8 @@ def test_without_the_fast_digest_nothing_is_watched(saving, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_any_schedule_of_freezing_growing_and_failing_saves_the_exact_bytes(saving, monkeypatch, seed):
-    monkeypatch.setattr(module, "RECHECK_SAVES", 7)
-    monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": 3 * LEAF // 2})
+    monkeypatch.setattr(module, "WATCH_AGAIN_SAVES", 7)
+    monkeypatch.setattr("supervisor.trainer.layout.plan.__kwdefaults__", {"piece_bytes_max": 3 * LEAF // 2})
     chance = random.Random(seed)
     run = saving(**{name: chance.randrange(1, 3 * LEAF) for name in "abcdefxyz"})
     linked, pieces = 0, {}

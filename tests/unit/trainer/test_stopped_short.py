@@ -15,13 +15,13 @@ class Script:
     def __init__(self):
         self.said, self.step, self.total_steps = [], 0, None
 
-    def send(self, note):
+    def say(self, note):
         self.said.append(note.text)
 
-    def on_loop_start(self, _driver, step, total):
+    def loop_began(self, _driver, step, total):
         self.step, self.total_steps = step, total
 
-    def on_loop_end(self):
+    def loop_ended(self):
         self.total_steps = None
 
 
@@ -37,9 +37,9 @@ class Script:
 def test_a_trainer_that_ends_before_its_last_step(steps, epoch_steps, asked, said):
     script = Script()
     training = transformers._Training(script)
-    training.on_train_begin(SimpleNamespace(global_step=0, max_steps=18))
-    training.on_epoch_start(SimpleNamespace(global_step=steps - epoch_steps))
-    training.on_train_end(SimpleNamespace(global_step=steps, max_steps=18), SimpleNamespace(should_training_stop=asked))
+    training.began(SimpleNamespace(global_step=0, max_steps=18))
+    training.epoch_began(SimpleNamespace(global_step=steps - epoch_steps))
+    training.ended(SimpleNamespace(global_step=steps, max_steps=18), SimpleNamespace(should_training_stop=asked))
     assert bool(script.said) == said
     assert not said or "train() ended at step 12 of 18" in script.said[0]
 
@@ -72,6 +72,6 @@ def test_a_fit_that_ends_before_its_last_step(monkeypatch, how, should_stop, sai
         with pytest.raises(StopIteration):
             loop.advance()
     script.step = 4
-    training.on_train_end()
+    training.ended()
     assert bool(script.said) == said
     assert not said or "fit() ended at step 4 of 10, and nothing asked for that" in script.said[0]

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from supervisor.trainer.errors import UnsupportedStateError
-from supervisor.trainer.save.checkpoint_folder import open_folder, read
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer.folder import open_folder, read
+from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.state import State
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytestmark = [
@@ -35,7 +35,7 @@ class Net(tf.Module):
 
 
 def restored(path, **attached):
-    return AttachedState(attached).restore(open_folder(path))
+    return State(attached).restore(open_folder(path))
 
 
 def test_a_checkpoint_is_kept_by_the_paths_of_its_graph(stage):
@@ -53,13 +53,11 @@ def test_variables_that_are_not_there_yet_are_named(stage):
     net = Net()
     net(tf.ones((1, 2)))
     path = stage(net=net)
-    with pytest.raises(
-        UnsupportedStateError, match=r"net: .* holds weights, which this object has not \(yet\): create all"
-    ):
+    with pytest.raises(RefusedError, match=r"net: .* holds weights, which this object has not \(yet\): create all"):
         restored(path, net=Net())
     wider = Net(9)
     wider(tf.ones((1, 2)))
-    with pytest.raises(UnsupportedStateError, match=r"weights is float32\[2, 4\] in it and float32\[2, 9\] here"):
+    with pytest.raises(RefusedError, match=r"weights is float32\[2, 4\] in it and float32\[2, 9\] here"):
         restored(path, net=wider)
 
 
@@ -87,8 +85,8 @@ def test_an_iterator_goes_on_behind_its_last_batch_whatever_it_shuffled(stage):
 
 
 def test_a_dataset_has_no_position_but_its_iterator_has(stage):
-    with pytest.raises(UnsupportedStateError, match="has no position") as refused:
-        AttachedState({"data": tf.data.Dataset.range(3)})
+    with pytest.raises(RefusedError, match="has no position") as refused:
+        State({"data": tf.data.Dataset.range(3)})
     assert "data=iter(dataset)" in refused.value.hint
 
 
@@ -96,7 +94,7 @@ def test_a_pipeline_with_python_in_it_is_refused_with_what_to_do(stage):
     spec = tf.TensorSpec((), tf.int32)
     data = iter(tf.data.Dataset.from_generator(lambda: iter(range(9)), output_signature=spec))
     next(data)
-    with pytest.raises(UnsupportedStateError, match="cannot tell its position") as refused:
+    with pytest.raises(RefusedError, match="cannot tell its position") as refused:
         stage(data=data)
     assert "from_generator" in refused.value.hint
 
@@ -114,13 +112,13 @@ def test_draws_inside_a_traced_function_are_said_not_to_come_back(stage):
     generator = tf.random.Generator.from_seed(1)
     exact_step(generator)
     path = stage(generator=generator)
-    state = AttachedState({"generator": generator})
+    state = State({"generator": generator})
     state.restore(open_folder(path))
-    assert state.restore_rng() == []
+    assert state.put_back_rng() == []
     noisy_step()
     path = stage(name="step-000000006-1", generator=generator)
     state.restore(open_folder(path))
-    (words,) = state.restore_rng()
+    (words,) = state.put_back_rng()
     assert "inside noisy_step count their draws" in words
     assert "tf.random.Generator" in words
 

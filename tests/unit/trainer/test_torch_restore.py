@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer.folder import open_folder  # noqa: E402
+from supervisor.trainer.refused import RefusedError  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +49,7 @@ def bits(*owners):
 
 
 def restore(path, **attached):
-    state = AttachedState(attached)
+    state = State(attached)
     words = state.restore(open_folder(path))
     assert words == []
     return state
@@ -110,9 +110,7 @@ def test_tensors_of_any_strides_are_filled_where_they_are(stage, limit):
     path = stage(piece_bytes_max=limit, model=model)
     before = [(each.data_ptr(), each.stride()) for each in tensors(other)]
     surroundings = other.gaps._base.clone()
-    assert (
-        AttachedState({"model": other})._in_place_targets(open_folder(path).state["objects"])[0]["model"][0] == "whole"
-    )
+    assert State({"model": other})._aliased(open_folder(path).state["objects"])[0]["model"][0] == "whole"
     restore(path, model=other)
     assert bits(other) == bits(model)
     assert [(each.data_ptr(), each.stride()) for each in tensors(other)] == before
@@ -131,7 +129,7 @@ def test_a_model_that_ties_its_weights_otherwise_is_loaded_by_its_own_method(sta
 
     tied, untied = Pair(tied=True), Pair(tied=False)
     path = stage(model=tied)
-    restore_with_words = AttachedState({"model": untied}).restore(open_folder(path))
+    restore_with_words = State({"model": untied}).restore(open_folder(path))
     assert restore_with_words == []
     assert torch.equal(untied.two.weight, tied.one.weight)
     assert untied.two.weight.data_ptr() != untied.one.weight.data_ptr()
@@ -267,7 +265,7 @@ def test_a_model_without_memory_is_filled_and_its_optimizer_holds_the_very_same_
         empty = mlp()
     fresh = torch.optim.Adam(empty.parameters(), 1e-2)
     objects = list(empty.parameters())
-    state = AttachedState({"model": empty, "optimizer": fresh})
+    state = State({"model": empty, "optimizer": fresh})
     state.materialise()
     assert state.restore(open_folder(path)) == []
     assert all(one is other for one, other in zip(empty.parameters(), objects, strict=True))
@@ -291,7 +289,7 @@ def test_tied_parameters_without_memory_stay_tied(stage):
     path = stage(model=model)
     with torch.device("meta"):
         empty = Tied()
-    state = AttachedState({"model": empty})
+    state = State({"model": empty})
     state.materialise()
     assert state.restore(open_folder(path)) == []
     assert empty.head.weight is empty.embed.weight
@@ -309,7 +307,7 @@ def test_a_buffer_that_no_checkpoint_holds_is_not_given_memory_that_holds_anythi
     path = stage(model=Rotary())
     with torch.device("meta"):
         empty = Rotary()
-    state = AttachedState({"model": empty})
+    state = State({"model": empty})
     state.materialise()
     assert state.restore(open_folder(path)) == []
     assert not empty.weight.is_meta
@@ -319,8 +317,8 @@ def test_a_buffer_that_no_checkpoint_holds_is_not_given_memory_that_holds_anythi
 def test_without_a_checkpoint_a_model_without_memory_is_refused_with_what_to_do():
     with torch.device("meta"):
         empty = mlp()
-    with pytest.raises(UnsupportedStateError, match=r"^model\.0\.weight: .*meta") as caught:
-        AttachedState({"model": empty}).capture()
+    with pytest.raises(RefusedError, match=r"^model\.0\.weight: .*meta") as caught:
+        State({"model": empty}).captured()
     assert "real device" in caught.value.hint
 
 
@@ -328,9 +326,9 @@ MEASURED = """
 import resource, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-import supervisor.trainer.adapters.torch.adapter
-from supervisor.trainer.save.checkpoint_folder import open_folder
-from supervisor.trainer.state.capture import AttachedState as State
+import supervisor.trainer.frameworks.torch
+from supervisor.trainer.folder import open_folder
+from supervisor.trainer.state import State
 from torch import nn
 kind = sys.argv[2]
 torch.manual_seed(0)

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.optim import lr_scheduler  # noqa: E402
 
-from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer.folder import open_folder  # noqa: E402
+from supervisor.trainer.refused import RefusedError  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]  # the first optimizer of a process takes seconds to make
 
@@ -90,9 +90,9 @@ def test_training_goes_on_bit_for_bit(stage, optimizer, scheduler):
     torch.manual_seed(99)
     resumed = Job(optimizer, scheduler)
     resumed.train(1)
-    state = AttachedState(resumed.attached())
+    state = State(resumed.attached())
     assert state.restore(open_folder(path)) == []
-    assert state.restore_rng() == []
+    assert state.put_back_rng() == []
     resumed.train(4)
     assert resumed.seen() == wanted
 
@@ -102,11 +102,11 @@ def test_a_generator_of_torch_may_be_attached(stage):
     path = stage(chance=generator)
     wanted = torch.rand(3, generator=generator)
     fresh = torch.Generator()
-    assert AttachedState({"chance": fresh}).restore(open_folder(path)) == []
+    assert State({"chance": fresh}).restore(open_folder(path)) == []
     assert torch.equal(torch.rand(3, generator=fresh), wanted)
 
 
 def test_a_model_of_another_shape_is_refused_by_name(stage):
     path = stage(model=torch.nn.Linear(3, 3))
-    with pytest.raises(UnsupportedStateError, match=r"^model: the checkpoint of step 5 does not fit it: RuntimeError"):
-        AttachedState({"model": torch.nn.Linear(4, 3)}).restore(open_folder(path))
+    with pytest.raises(RefusedError, match=r"^model: the checkpoint of step 5 does not fit it: RuntimeError"):
+        State({"model": torch.nn.Linear(4, 3)}).restore(open_folder(path))

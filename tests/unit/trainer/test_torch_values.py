@@ -7,13 +7,13 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from supervisor.trainer.adapters.torch.adapter import Torch  # noqa: E402
-from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import DamagedError, read  # noqa: E402
-from supervisor.trainer.save.layout import plan  # noqa: E402
-from supervisor.trainer.save.snapshot import Snapshot, direct_chunks  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
-from supervisor.trainer.state.tree import TreeCapture, value_of_bytes  # noqa: E402
+from supervisor.trainer.folder import DamagedError, read  # noqa: E402
+from supervisor.trainer.frameworks.torch import Torch  # noqa: E402
+from supervisor.trainer.layout import plan  # noqa: E402
+from supervisor.trainer.refused import RefusedError  # noqa: E402
+from supervisor.trainer.snapshot import Snapshot, direct_chunks  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer.tree import Capture, value_of_bytes  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -52,11 +52,11 @@ def test_every_dtype_comes_back_bit_for_bit(round_trip, name):
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("limit", [64, 256_000_000])
 def test_a_save_without_room_for_a_copy_writes_the_same_bytes(name, limit):
-    capture = TreeCapture([Torch()])
+    capture = Capture([Torch()])
     capture.node(random_bits(getattr(torch, name), 4, 6, 5).transpose(0, 2), "x")
     layout, values = plan(capture.leaves, piece_bytes_max=limit), list(capture.values.values())
     snapshot = Snapshot(layout, capture.leaves, values)
-    snapshot.copy(values)
+    snapshot.take(values)
     for piece in layout.pieces:
         assert b"".join(direct_chunks(piece, capture.leaves, values)) == snapshot.bytes_of(piece)[: piece.bytes]
 
@@ -80,7 +80,7 @@ def test_strides_come_back(shape, order, step, expand):
 
 
 def in_memory(tensor):
-    node, leaf = Torch().encode(tensor, "it")
+    node, leaf = Torch().keep(tensor, "it")
     kept = bytearray(leaf.bytes)
     Torch().read(tensor, 0, memoryview(kept))
     return value_of_bytes(node, kept)
@@ -135,21 +135,21 @@ class Subclass(torch.Tensor):
 
 
 def test_a_hint_names_to_local_only_where_there_is_one(holder):
-    with pytest.raises(UnsupportedStateError) as refused:
-        AttachedState({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).capture()
+    with pytest.raises(RefusedError) as refused:
+        State({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).captured()
     assert "to_local" not in refused.value.hint
     assert "plain tensors" in refused.value.hint
 
 
 def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeypatch):
-    from supervisor.trainer.adapters.torch.adapter import Torch
+    from supervisor.trainer.frameworks.torch import Torch
 
     def fails(*_given):
         raise RuntimeError("no storage\nand more")
 
-    monkeypatch.setattr(Torch, "_encode_tensor", fails)
-    with pytest.raises(UnsupportedStateError, match=r"^thing.0: .*torch says RuntimeError: no storage$"):
-        AttachedState({"thing": holder([torch.ones(2)])}).capture()
+    monkeypatch.setattr(Torch, "_keep_tensor", fails)
+    with pytest.raises(RefusedError, match=r"^thing.0: .*torch says RuntimeError: no storage$"):
+        State({"thing": holder([torch.ones(2)])}).captured()
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeyp
 )
 @pytest.mark.filterwarnings("ignore")  # torch warns of quantized and nested tensors
 def test_a_tensor_that_would_not_come_back_is_refused(holder, make, words):
-    with pytest.raises(UnsupportedStateError, match=f"^thing.0: .*{words}"):
-        AttachedState({"thing": holder([make()])}).capture()
+    with pytest.raises(RefusedError, match=f"^thing.0: .*{words}"):
+        State({"thing": holder([make()])}).captured()
 
 
 @pytest.mark.parametrize("name", ["state-00000.safetensors", "state.json", "checkpoint.json", "log.jsonl"])

@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from supervisor.trainer import adapters  # noqa: E402
-from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
-from supervisor.trainer.save.layout import plan  # noqa: E402
-from supervisor.trainer.save.snapshot import Snapshot  # noqa: E402
-from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer import frameworks  # noqa: E402
+from supervisor.trainer.layout import plan  # noqa: E402
+from supervisor.trainer.refused import RefusedError  # noqa: E402
+from supervisor.trainer.snapshot import Snapshot  # noqa: E402
+from supervisor.trainer.state import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -196,8 +196,8 @@ def content(leaf, value):
 
 def outcome(state):
     try:
-        return state.capture(), ""
-    except UnsupportedStateError as error:
+        return state.captured(), ""
+    except RefusedError as error:
         return None, str(error)
 
 
@@ -213,7 +213,7 @@ class Kept:
                 plan(captured.leaves, piece_bytes_max=40), captured.leaves, captured.values, self.snapshot
             )
             self.structure = captured.structure
-        assert self.snapshot.copy(captured.values).wait()
+        assert self.snapshot.take(captured.values).wait()
         return {
             piece.name: bytes(self.snapshot.bytes_of(piece)[: piece.bytes]) for piece in self.snapshot.layout.pieces
         }
@@ -221,7 +221,7 @@ class Kept:
 
 def assert_as_if_new(followed, attached, kept, *, look_at_text):
     found, refused = outcome(followed)
-    fresh, wanted_refusal = outcome(AttachedState(attached))
+    fresh, wanted_refusal = outcome(State(attached))
     assert refused == wanted_refusal
     if fresh is None:
         return
@@ -242,7 +242,7 @@ def assert_as_if_new(followed, attached, kept, *, look_at_text):
 @settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 def test_whatever_changes_between_two_saves_the_next_one_has_it(data, roots, looks):
     attached = {f"object{number}": Attached(root) for number, root in enumerate(roots)}
-    followed, kept = AttachedState(attached), Kept()
+    followed, kept = State(attached), Kept()
     assert_as_if_new(followed, attached, kept, look_at_text=True)
     for round_ in range(data.draw(st.integers(1, 6))):
         for _ in range(data.draw(st.integers(1, 2))):
@@ -265,7 +265,7 @@ def test_whatever_changes_between_two_saves_the_next_one_has_it(data, roots, loo
 def captured_after(before, after):
     """Follow from one state to another; return whether what is captured is what a new look gives."""
     thing = Attached(before)
-    followed, kept = AttachedState({"thing": thing}), Kept()
+    followed, kept = State({"thing": thing}), Kept()
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
     thing.state = after
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
@@ -288,7 +288,7 @@ def test_keys_that_are_equal_but_not_the_same_are_told_apart(one, other):
 
 def test_a_state_that_is_none_first_and_a_dict_later_is_written_anew_at_every_change():
     _, thing, kept = captured_after(None, {"a": 1})
-    followed = AttachedState({"thing": thing})
+    followed = State({"thing": thing})
     thing.state = None
     for state in (None, {"a": 1}, {"a": 2}, {"b": 2}, [3], {"a": 2}):
         thing.state = state
@@ -297,7 +297,7 @@ def test_a_state_that_is_none_first_and_a_dict_later_is_written_anew_at_every_ch
 
 def test_a_number_that_changed_before_a_refusal_is_not_forgotten_after_it():
     thing = Attached({"a": {"number": 1, "other": 1}})
-    followed, kept = AttachedState({"thing": thing}), Kept()
+    followed, kept = State({"thing": thing}), Kept()
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
     thing.state = {"a": {"number": 2, "other": object()}}
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
@@ -306,12 +306,12 @@ def test_a_number_that_changed_before_a_refusal_is_not_forgotten_after_it():
 
 
 def test_a_framework_that_the_script_imports_later_is_known_from_then_on(monkeypatch):
-    all_of_them = adapters.loaded()
-    monkeypatch.setattr(adapters, "loaded", lambda: all_of_them[-1:])
+    all_of_them = frameworks.loaded()
+    monkeypatch.setattr(frameworks, "loaded", lambda: all_of_them[-1:])
     thing = Attached({"best": None, "count": 1})
-    followed, kept = AttachedState({"thing": thing}), Kept()
+    followed, kept = State({"thing": thing}), Kept()
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
-    monkeypatch.setattr(adapters, "loaded", lambda: all_of_them)
+    monkeypatch.setattr(frameworks, "loaded", lambda: all_of_them)
     thing.state = {"best": torch.ones(3), "count": np.int64(2)}
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
 
@@ -321,7 +321,7 @@ def test_an_optimizer_that_gets_its_state_with_the_first_step_is_captured_whole(
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
     attached = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    followed, kept = AttachedState(attached), Kept()
+    followed, kept = State(attached), Kept()
     structures = []
     for _ in range(4):
         assert_as_if_new(followed, attached, kept, look_at_text=True)
@@ -335,9 +335,9 @@ def test_an_optimizer_that_gets_its_state_with_the_first_step_is_captured_whole(
 @pytest.mark.parametrize("number", [1, 2])
 def test_tensors_that_the_script_lets_go_are_not_kept_alive_by_a_save(number):
     thing = Attached({"model": [torch.ones(5), {"deep": torch.ones(6), "count": 1}], "kept": torch.ones(7)})
-    followed, kept = AttachedState({"thing": thing}), Kept()
+    followed, kept = State({"thing": thing}), Kept()
     for _ in range(number):
-        kept.files(followed.capture())
+        kept.files(followed.captured())
     gone = [weakref.ref(thing.state["model"][0]), weakref.ref(thing.state["model"][1]["deep"])]
     thing.state = {"kept": thing.state["kept"]}
     gc.collect()

@@ -10,7 +10,7 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
-from supervisor.trainer.save import trained_model
+from supervisor.trainer import trained
 from tests.integration.test_recipes import recipes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,7 +44,7 @@ def fresh():
 def test_plain_torch_loads_the_file_into_a_fresh_model(tmp_path: Path, torch_folder: Path) -> None:
     import torch
 
-    assert trained_model.main(["torch", str(torch_folder), str(tmp_path / "model.pt")]) == 0
+    assert trained.main(["torch", str(torch_folder), str(tmp_path / "model.pt")]) == 0
     model, other = fresh(), fresh()
     model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     state = supervisor.load_model_state(torch_folder, into=other)
@@ -61,7 +61,7 @@ def test_safetensors_loads_the_file_into_a_fresh_model(tmp_path: Path, torch_fol
     import torch
     from safetensors.torch import load_file
 
-    assert trained_model.main(["safetensors", str(torch_folder), str(tmp_path / "model.safetensors")]) == 0
+    assert trained.main(["safetensors", str(torch_folder), str(tmp_path / "model.safetensors")]) == 0
     model = fresh()
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
     for key, value in supervisor.load_model_state(torch_folder).items():
@@ -92,7 +92,7 @@ def test_keras_loads_the_weights_of_a_model_that_was_given_the_state(tmp_path: P
     assert np.array_equal(models[0](x).numpy(), models[1](x).numpy())
     kernel = state["sequential/dense/kernel"].numpy()
     assert np.array_equal(models[1].layers[0].kernel.value.numpy(), kernel)
-    assert trained_model.main(["safetensors", str(folder), str(tmp_path / "model.safetensors")]) == 0
+    assert trained.main(["safetensors", str(folder), str(tmp_path / "model.safetensors")]) == 0
     from safetensors.numpy import load_file
 
     kept = load_file(tmp_path / "model.safetensors")
@@ -108,16 +108,16 @@ def test_keras_loads_the_weights_of_a_model_that_was_given_the_state(tmp_path: P
     ],
 )
 def test_the_model_is_found_by_its_name(name: str, names: list[str], found: str) -> None:
-    assert trained_model._model_name(name, names) == found
+    assert trained._named(name, names) == found
 
 
 @pytest.mark.parametrize(("name", "names"), [("", ["net", "data"]), ("", ["model_a", "model_b"]), ("x", ["model"])])
 def test_a_model_that_is_not_told_is_asked_for(name: str, names: list[str]) -> None:
     with pytest.raises(UserError, match="checkpoint") as refused:
-        trained_model._model_name(name, names)
+        trained._named(name, names)
     assert names[0] in refused.value.hint
 
 
 def test_an_object_of_no_framework_is_not_given_a_state() -> None:
     with pytest.raises(UserError, match="no load_state_dict"):
-        trained_model._load_into(object(), {})
+        trained._put(object(), {})

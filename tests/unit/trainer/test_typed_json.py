@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.trainer.adapters.plain import Plain
-from supervisor.trainer.errors import UnsupportedStateError
-from supervisor.trainer.state import typed_json
-from supervisor.trainer.state.tree import TreeCapture, differences
+from supervisor.trainer import typed_json
+from supervisor.trainer.frameworks.plain import Plain
+from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.tree import Capture, differences
 
 scalars = (
     st.none()
@@ -37,7 +37,7 @@ trees = st.recursive(
 
 
 def node_of(value):
-    return TreeCapture([Plain()]).node(value, "it")
+    return Capture([Plain()]).node(value, "it")
 
 
 def through_text(value):
@@ -116,7 +116,7 @@ class Unkeepable:
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name_with_what_to_do(value, words):
-    with pytest.raises(UnsupportedStateError) as refused:
+    with pytest.raises(RefusedError) as refused:
         node_of(value)
     assert refused.value.what.startswith(words)
     assert refused.value.hint
@@ -126,7 +126,7 @@ def test_what_cannot_be_kept_is_refused_by_name_with_what_to_do(value, words):
 def test_a_state_that_holds_itself_is_refused():
     state = []
     state.append(state)
-    with pytest.raises(UnsupportedStateError, match="holds itself"):
+    with pytest.raises(RefusedError, match="holds itself"):
         node_of(state)
 
 

@@ -10,42 +10,43 @@ import pytest
 
 import supervisor
 from benchmarks import versions as versions_command
+from supervisor.core import supported
 from supervisor.core.errors import SetupError
-from supervisor.trainer.process import supported_versions, version_check
+from supervisor.trainer import versions
 
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(version_check, "_checked", set())
+    monkeypatch.setattr(versions, "_checked", set())
     return []
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, name: str, version: str | None) -> None:
     """Let the script have imported this version of a framework."""
-    module = ModuleType(supported_versions.ROWS[name].module)
+    module = ModuleType(supported.ROWS[name].module)
     if version is not None:
         module.__version__ = version  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, supported_versions.ROWS[name].module, module)
+    monkeypatch.setitem(sys.modules, supported.ROWS[name].module, module)
 
 
-@pytest.mark.parametrize("row", supported_versions.ROWS.values(), ids=supported_versions.ROWS)
-def test_the_lowest_and_the_newest_of_each_row_fit_and_their_neighbours_are_said(row: supported_versions.Supported):
-    assert supported_versions.judge(row.name, row.lowest).fit == "fits"
-    assert supported_versions.judge(row.name, f"{row.newest}+cpu").fit == "fits"
-    above = supported_versions.judge(row.name, "99.0")
+@pytest.mark.parametrize("row", supported.ROWS.values(), ids=supported.ROWS)
+def test_the_lowest_and_the_newest_of_each_row_fit_and_their_neighbours_are_said(row: supported.Supported):
+    assert supported.judge(row.name, row.lowest).fit == "fits"
+    assert supported.judge(row.name, f"{row.newest}+cpu").fit == "fits"
+    above = supported.judge(row.name, "99.0")
     assert (above.fit, "above" in above.what) == ("untested", True)
-    assert supported_versions.judge(row.name, "0.0.1").fit == ("broken" if row.broken_below else "untested")
+    assert supported.judge(row.name, "0.0.1").fit == ("broken" if row.broken_below else "untested")
 
 
 def test_the_document_shows_the_rows_of_the_table():
     text = (Path(__file__).parents[3] / "docs" / "frameworks.md").read_text(encoding="utf-8")
-    for row in supported_versions.ROWS.values():
+    for row in supported.ROWS.values():
         below = f"below {row.broken_below} " if row.broken_below else ""
         assert f"| {row.name} | {row.lowest} | {row.newest} | {below}|" in text
 
 
 def test_the_command_has_a_script_for_each_row():
-    assert versions_command.HOW.keys() == supported_versions.ROWS.keys()
+    assert versions_command.HOW.keys() == supported.ROWS.keys()
     for script, _ in versions_command.HOW.values():
         assert (versions_command.SCRIPTS / script).is_file()
 
@@ -66,29 +67,29 @@ def test_a_transformers_that_is_known_not_to_work_is_refused_in_two_lines(
 def test_a_version_that_is_not_tested_is_said_once(monkeypatch: pytest.MonkeyPatch, said: list[str]):
     installed(monkeypatch, "jax", "0.4.35")
     for _ in range(2):
-        version_check.check(["jax"], lambda what, hint: said.append(f"{what}\n{hint}"))
+        versions.check(["jax"], lambda what, hint: said.append(f"{what}\n{hint}"))
     assert len(said) == 1
     assert said[0].startswith("jax 0.4.35 is below the versions that are tested")
     assert "rehearse" in said[0]
 
 
 def test_a_newer_patch_of_the_newest_version_is_no_news():
-    newest = supported_versions.ROWS["lightning"].newest
-    assert supported_versions.judge("lightning", f"{newest}.post1").fit == "fits"
-    assert supported_versions.judge("torch", "2.13.7").fit == "fits"
-    assert supported_versions.judge("torch", "2.14.0").fit == "untested"
+    newest = supported.ROWS["lightning"].newest
+    assert supported.judge("lightning", f"{newest}.post1").fit == "fits"
+    assert supported.judge("torch", "2.13.7").fit == "fits"
+    assert supported.judge("torch", "2.14.0").fit == "untested"
 
 
 def test_a_framework_that_says_no_version_stops_nobody(monkeypatch: pytest.MonkeyPatch, said: list[str]):
-    monkeypatch.setattr(version_check.importlib.metadata, "version", lambda _: "unknown")
+    monkeypatch.setattr(versions.importlib.metadata, "version", lambda _: "unknown")
     installed(monkeypatch, "keras", None)
-    version_check.check(["keras"], lambda *words: said.append(str(words)))
+    versions.check(["keras"], lambda *words: said.append(str(words)))
     assert said == []
 
 
 def test_only_what_the_script_has_imported_is_looked_at(monkeypatch: pytest.MonkeyPatch, said: list[str]):
-    for row in supported_versions.ROWS.values():
+    for row in supported.ROWS.values():
         monkeypatch.delitem(sys.modules, row.module, raising=False)
     installed(monkeypatch, "accelerate", "0.1")
-    version_check.check_loaded(lambda what, _hint: said.append(what))
+    versions.check_loaded(lambda what, _hint: said.append(what))
     assert [words.split()[0] for words in said] == ["accelerate"]

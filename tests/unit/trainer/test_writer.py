@@ -12,9 +12,9 @@ import pytest
 import xxhash
 
 from supervisor.core import digest
-from supervisor.trainer.save import writer
-from supervisor.trainer.save.buffer import PAGE_BYTES, HostBuffer
-from supervisor.trainer.save.writer import NewFile, write_folder
+from supervisor.trainer import writer
+from supervisor.trainer.buffer import PAGE_BYTES, HostBuffer
+from supervisor.trainer.writer import NewFile, write_folder
 
 SIZES = [0, 1, PAGE_BYTES - 1, PAGE_BYTES, PAGE_BYTES + 1, 3 * PAGE_BYTES, 200_001]
 DIRECT = getattr(os, "O_DIRECT", 0)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.trainer.save import checkpoint_folder, writer
-from supervisor.trainer.save.buffer import HostBuffer
-from supervisor.trainer.save.checkpoint_folder import CheckpointDraft, read
-from supervisor.trainer.save.layout import plan
-from supervisor.trainer.save.snapshot import Snapshot, direct_chunks
-from supervisor.trainer.save.writer import NewFile
-from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer import folder, writer
+from supervisor.trainer.buffer import HostBuffer
+from supervisor.trainer.folder import Draft, read
+from supervisor.trainer.layout import plan
+from supervisor.trainer.snapshot import Snapshot, direct_chunks
+from supervisor.trainer.state import State
+from supervisor.trainer.writer import NewFile
 
 CALLS = ("open", "pwrite", "ftruncate", "fsync", "close", "mkdir", "rename", "link")
 NAME = "step-000000005-1"
@@ -28,16 +28,16 @@ def save(tmp_path, holder):
     before = {}  # the first piece is linked from the folder of a save before, once there is one
 
     def written():
-        captured = AttachedState({"model": holder({"weights": weights})}).capture()
+        captured = State({"model": holder({"weights": weights})}).captured()
         layout = plan(captured.leaves, piece_bytes_max=6000)
         snapshot = Snapshot(layout, captured.leaves, captured.values)  # a forked child has none of its parent's buffers
-        snapshot.copy(captured.values)
+        snapshot.take(captured.values)
         files = [
             NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes, before=before.get(each.name))
             for each in layout.pieces
         ]
-        draft = CheckpointDraft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
-        return checkpoint_folder.write(staging, NAME, draft, files)
+        draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
+        return folder.write(staging, NAME, draft, files)
 
     records = written()
     (staging / NAME).rename(tmp_path / "before")
@@ -181,12 +181,10 @@ def test_every_file_and_folder_is_flushed_before_the_name_says_whole(save, monke
 
 
 def test_without_a_buffer_the_same_files_are_written(tmp_path, holder):
-    captured = AttachedState(
-        {"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}
-    ).capture()
+    captured = State({"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}).captured()
     layout = plan(captured.leaves, piece_bytes_max=6000)
     snapshot = Snapshot(layout, captured.leaves, captured.values)
-    snapshot.copy(captured.values)
+    snapshot.take(captured.values)
     assert len(layout.pieces) > 1
     for piece in layout.pieces:
         direct = b"".join(direct_chunks(piece, captured.leaves, captured.values))

@@ -7,25 +7,24 @@ import re
 
 import pytest
 
-from supervisor.core.clock import Instant
-from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.provisioning import Machine
-from supervisor.core.fleet.state import Fleet, FleetPolicy, MachineService
+from supervisor.core import fleet_words as fw
+from supervisor.core.fleet_state import Fleet, Life, Policy
+from supervisor.core.instant import Instant
+from supervisor.core.provisioning import Machine
 from supervisor.views import fleet as view
 from supervisor.views.bottom import CLEAR
 from supervisor.views.wrapping import GREEN, RED, YELLOW, width
 from tests.unit.views.shown import Terminal
 
-FIRST = MachineService(Machine("n-1", "a"), 0.0, durable_step=20, ended_wall_s=130.0, end="lost", heard_wall_s=100.0)
-SECOND = MachineService(
-    Machine("n-2", "b"), 150.0, durable_from=20, durable_step=90, first_step_wall_s=220.0, ended_wall_s=500.0, end="given back",
+FIRST = Life(Machine("n-1", "a"), 0.0, safe=20, ended_wall_s=130.0, end="lost", heard_wall_s=100.0)
+SECOND = Life(
+    Machine("n-2", "b"), 150.0, safe_from=20, safe=90, first_step_wall_s=220.0, ended_wall_s=500.0, end="given back",
     asked_wall_s=135.0, prepared_wall_s=180.0, agent_wall_s=190.0, heard_wall_s=490.0,
 )  # fmt: skip
 
 
 def test_the_report_tells_each_part_of_the_way_from_a_death_to_the_next_first_step():
-    table = view.machines(Fleet("n", machine_history=(FIRST, SECOND), units=80.0, units_first=82.5))
-    assert any(row.rstrip().endswith("released") for row in table)
+    table = view.machines(Fleet("n", lives=(FIRST, SECOND), units=80.0, units_first=82.5))
     assert "2 machines, 480 machine seconds, 2.50 units used, 80.00 left" in table[-2]
     assert table[-1].strip() == (
         "from the last status of the machine before to the first step of n-2: 2 min (loss noticed 30 s, next machine asked for 5 s, "
@@ -34,32 +33,26 @@ def test_the_report_tells_each_part_of_the_way_from_a_death_to_the_next_first_st
 
 
 def test_a_machine_without_a_step_has_no_way():
-    assert view.startup_breakdown(FIRST, MachineService(Machine("n-2", "b"), 150.0)) == ""
+    assert view.way(FIRST, Life(Machine("n-2", "b"), 150.0)) == ""
 
 
 def test_the_line_tells_units_used_the_rate_and_what_is_left():
     fleet = Fleet(
-        "n", policy=FleetPolicy(paid=True), machine=SECOND.machine, service=MachineService(SECOND.machine, 0.0), units=88.0, units_first=90.0,
+        "n", policy=Policy(paid=True), machine=SECOND.machine, life=Life(SECOND.machine, 0.0), units=88.0, units_first=90.0,
         units_per_hour=2.0, units_wall_s=0.0,
     )  # fmt: skip
-    told = view.line(fleet, fw.MachinePolled(1, "running", status_line="step 7"), Instant(3600.0, 3600.0))
+    told = view.line(fleet, fw.Polled(1, "running", line="step 7"), Instant(3600.0, 3600.0))
     assert told.endswith("4.00 units used · 2.00/h · 86.00 left (for 43 h 0 min)")
 
 
 def test_the_line_of_a_run_that_has_done_all_steps_tells_what_is_still_to_be_fetched():
     fleet, told = (
-        Fleet("n", machine=SECOND.machine, service=MachineService(SECOND.machine, 0.0)),
+        Fleet("n", machine=SECOND.machine, life=Life(SECOND.machine, 0.0)),
         "step 300/300 (100 %) · 24 steps/s · loss 0.86",
     )
     for event, words in (
-        (
-            fw.MachinePolled(1, "running", status_line=told, files_waiting=14, trained=True),
-            "all steps are done, 14 files to fetch",
-        ),
-        (
-            fw.MachinePolled(1, fw.HANDING_OVER, status_line=told, files_waiting=14),
-            "the run has ended there, 14 files to fetch",
-        ),
+        (fw.Polled(1, "running", line=told, waiting=14, trained=True), "all steps are done, 14 files to fetch"),
+        (fw.Polled(1, fw.HANDING_OVER, line=told, waiting=14), "the run has ended there, 14 files to fetch"),
     ):
         shown = view.line(fleet, event, Instant(60.0, 60.0))
         assert f"step 300/300 (100 %) · {words} · nothing safe yet" in shown
@@ -67,30 +60,25 @@ def test_the_line_of_a_run_that_has_done_all_steps_tells_what_is_still_to_be_fet
 
 
 def test_the_goodbye_names_no_command_that_fails(capsys):
-    end = fw.EndController(4, "FAILED_PRECHECKS", "nobody has logged in", "log in")
-    view.print_summary(end, Fleet("n"), "toy", "", json_lines=False, begun=False)
+    end = fw.End(4, "FAILED_PRECHECKS", "nobody has logged in", "log in")
+    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, begun=False)
     assert "status toy" not in capsys.readouterr().out
-    view.print_summary(end, Fleet("n"), "toy", "", json_lines=False)
+    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False)
     assert "status toy" in capsys.readouterr().out
 
 
 def test_the_goodbye_of_a_run_whose_loss_is_no_number_proposes_the_last_checkpoint_before(capsys):
     end, nan = (
-        fw.EndController(0, "SUCCEEDED", "the run is finished"),
+        fw.End(0, "SUCCEEDED", "the run is finished"),
         {"since": 41, "fine": 40, "names": ["loss"], "last_good": 40},
     )
-    view.print_summary(end, Fleet("n"), "toy", "", json_lines=False, nan=nan)
+    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, nan=nan)
     told = capsys.readouterr().out
     assert "export latest" not in told
-    assert "loss is NaN or infinite since step 41" in told
+    assert "loss is no number since step 41" in told
     assert "checkpoints toy export 40 DIR" in told
-    view.print_summary(
-        fw.EndController(130, "CANCELLED", "stopped"),
-        Fleet("n"),
-        "toy",
-        "",
-        json_lines=False,
-        nan=nan | {"last_good": None},
+    view.say_goodbye(
+        fw.End(130, "CANCELLED", "stopped"), Fleet("n"), "toy", "", json_lines=False, nan=nan | {"last_good": None}
     )
     told = capsys.readouterr().out
     assert "status toy" in told
@@ -106,15 +94,13 @@ PROGRESS = "step 484/3,000 (16 %) · 97 steps/s · 26 s left · loss 0.8899 · a
 
 def shown_by_launch(out: io.StringIO) -> str:
     """Return what a launch writes there: its bounds, a warning, an error, a trouble and the progress."""
-    fleet = Fleet("n", machine=SECOND.machine, service=MachineService(SECOND.machine, 0.0), durable_step=480)
-    screen = view.choose("this computer", FleetPolicy(), json_lines=False, out=out)
-    screen.started(fleet)
-    screen.notify(fw.Report("warning", *LONG))
-    screen.notify(fw.Report("error", *LONG))
-    screen.update(fleet, fw.MachinePolled(1, "running", status_line=PROGRESS), Instant(3600.0, 3600.0))
-    screen.update(
-        fleet, fw.MachinePolled(1, "running", status_line=PROGRESS, error="it is slow"), Instant(3700.0, 3700.0)
-    )
+    fleet = Fleet("n", machine=SECOND.machine, life=Life(SECOND.machine, 0.0), safe=480)
+    screen = view.choose("this computer", Policy(), json_lines=False, out=out)
+    screen.begins(fleet)
+    screen.said(fw.Say("warning", *LONG))
+    screen.said(fw.Say("error", *LONG))
+    screen.seen(fleet, fw.Polled(1, "running", line=PROGRESS), Instant(3600.0, 3600.0))
+    screen.seen(fleet, fw.Polled(1, "running", line=PROGRESS, trouble="it is slow"), Instant(3700.0, 3700.0))
     screen.close()
     return out.getvalue()
 
@@ -148,6 +134,6 @@ def test_an_ended_launch_says_its_state_in_its_colour(monkeypatch):
     out, err = Terminal(), Terminal()
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
-    view.print_summary(fw.EndController(1, "FAILED", *LONG), Fleet("n"), "toy", "", json_lines=False)
+    view.say_goodbye(fw.End(1, "FAILED", *LONG), Fleet("n"), "toy", "", json_lines=False)
     assert f"{RED}FAILED" in out.getvalue()
     assert f"{RED}error:" in err.getvalue()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core import shell_commands
+from supervisor.core import program
 from supervisor.views import table, wrapping
 from tests.unit.views.shown import Terminal
 
@@ -26,7 +26,7 @@ def test_no_word_is_broken_and_none_is_lost(words: list[str], columns: int) -> N
 
 @given(st.lists(WORDS, min_size=1, max_size=12), WORDS, st.sampled_from([60, 80]))
 def test_a_wrapped_command_line_is_read_by_a_shell_as_it_was(words: list[str], store: str, columns: int) -> None:
-    whole = shell_commands.command_of_run("logs", " ".join(words), "-f", option=shell_commands.store_option(store))
+    whole = program.command_of_run("logs", " ".join(words), "-f", option=program.store_option(store))
     for before, after in (
         ("  next: ", ""),
         ("see what it printed last: `", "`, and start it again when that is mended"),
@@ -37,13 +37,13 @@ def test_a_wrapped_command_line_is_read_by_a_shell_as_it_was(words: list[str], s
 
 
 def test_each_of_two_commands_in_a_line_can_be_pasted() -> None:
-    whole = shell_commands.expanded(
+    whole = program.expanded(
         "-> `clean --dry-run` lists them, and `clean` removes them after asking; runs in stores stay"
     )
     for columns in range(40, 100):
         commands = wrapping.wrapped(f"        {whole}", columns).split("`")[1::2]
         assert [shlex.split(each.replace("\\\n", "")) for each in commands] == [
-            shlex.split(shell_commands.command("clean", "--dry-run")), shlex.split(shell_commands.command("clean")),
+            shlex.split(program.command("clean", "--dry-run")), shlex.split(program.command("clean")),
         ]  # fmt: skip
 
 

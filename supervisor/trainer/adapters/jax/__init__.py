@@ -1,5 +1,0 @@
-"""JAX.
-
-- ``adapter``: arrays and keys
-- ``trees``: pytrees of flax, optax, equinox
-"""

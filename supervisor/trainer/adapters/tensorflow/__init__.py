@@ -1,6 +1,0 @@
-"""TensorFlow.
-
-- ``adapter``: variables and tensors
-- ``graph``: object graphs
-- ``objects``: single objects with state
-"""

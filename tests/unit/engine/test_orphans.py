@@ -75,8 +75,7 @@ def test_a_trainer_that_does_not_end_is_killed(dead, monkeypatch):
     assert not orphans.is_held(dead / orphans.LOCK)
 
 
-def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
-    monkeypatch.setattr(orphans, "WAIT_S", 0.1)
+def test_workers_that_outlived_their_trainer_are_killed_too(dead):
     trainer = orphan(dead, WORKER)
     assert trainer.stdout is not None
     trainer.stdout.readline()

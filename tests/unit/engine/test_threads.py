@@ -75,7 +75,9 @@ def test_a_trainer_that_nobody_could_hear_is_not_left_running(none_left, monkeyp
 
     monkeypatch.setattr(os, "killpg", killpg)
     with pytest.raises(RuntimeError):
-        TrainerProcess([sys.executable, "-S", "-c", "input()"], {}, Listeners(lambda _: None, lambda *_: None))
+        TrainerProcess(
+            [sys.executable, "-S", "-c", "import time; time.sleep(600)"], {}, Listeners(lambda _: None, lambda *_: None)
+        )
     [(pid, since)] = born
     assert since is not None
     assert started(pid) != since

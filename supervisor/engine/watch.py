@@ -5,14 +5,13 @@ Only a shortcut: no store needs to report changes, and the regular look goes on 
 
 from __future__ import annotations
 
-import logging
 from pathlib import PurePath
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.claim import rank_of
 from supervisor.core.ports import StoreError
-from supervisor.engine import threads
+from supervisor.engine import file_events, threads
 from supervisor.engine.claims import KNOCK, STOP
 
 if TYPE_CHECKING:
@@ -42,19 +41,15 @@ class Watch:
             self._observer.stop()
 
     def _begin(self) -> None:
-        from watchdog.events import FileSystemEventHandler
-        from watchdog.observers import Observer
-
-        # because a library whose thread ends in the midst of a look says so on stderr, where nobody must see it
-        logging.getLogger("watchdog").addHandler(logging.NullHandler())
-        handler = FileSystemEventHandler()
-        handler.on_created = self._created  # type: ignore[method-assign]
-        observer = Observer()
-        observer.schedule(handler, str(self._folder))
         try:
+            handler_class, observer_class = file_events.handler_and_observer()
+            handler = handler_class()
+            handler.on_created = self._created
+            observer = observer_class()
+            observer.schedule(handler, str(self._folder))
             observer.start()
-        except OSError:
-            return  # the system has no watch to give: the regular look is enough
+        except (OSError, ImportError, AttributeError):
+            return  # no file events, or no watch left: the regular look is enough
         self._observer = observer
         self.ready.set()
         if self._closed:

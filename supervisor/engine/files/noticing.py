@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisor.engine import file_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +30,11 @@ class Noticing:
 
     def begin(self, folder: Path) -> bool:
         """Listen to a folder that is there; False if the system has no such way, or no more room for it."""
-        logging.getLogger("watchdog").addHandler(logging.NullHandler())
         try:
-            from watchdog.events import FileSystemEventHandler
-            from watchdog.observers.inotify import InotifyObserver
-
-            handler = FileSystemEventHandler()
-            handler.on_any_event = self._happened  # type: ignore[method-assign]
-            observer = InotifyObserver()
+            handler_class, observer_class = file_events.handler_and_observer()
+            handler = handler_class()
+            handler.on_any_event = self._happened
+            observer = observer_class()
             observer.schedule(handler, os.fspath(folder), recursive=True)
             observer.start()
         except (OSError, ImportError, AttributeError) as error:  # what a system without it lacks

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEAD, MINE = Rank(1, "aa"), Rank(2, "bb")
 HOLD = "import os, sys; sys.stdin.read()"
 IGNORE = "import signal, os, time; print(flush=True)\nwhile True: time.sleep(9)"
-WORKER = "import os, time\nif os.fork():\n    os._exit(0)\nprint(flush=True)\nwhile True: time.sleep(9)"
+WORKER = "import os, sys, time\nsys.stdin.readline()\nif os.fork():\n    os._exit(0)\nprint(flush=True)\nwhile True: time.sleep(9)"
 
 
 @pytest.fixture
@@ -77,7 +77,10 @@ def test_a_trainer_that_does_not_end_is_killed(dead, monkeypatch):
 
 def test_workers_that_outlived_their_trainer_are_killed_too(dead):
     trainer = orphan(dead, WORKER)
+    assert trainer.stdin is not None
     assert trainer.stdout is not None
+    trainer.stdin.write(b"\n")  # it is noted by now, so that it may end
+    trainer.stdin.flush()
     trainer.stdout.readline()
     trainer.wait()
     assert orphans.is_held(dead / orphans.LOCK)

@@ -1,24 +1,33 @@
-"""Imports watchdog, whose import takes too long for a start without file events, on one thread at a time.
+"""Starts watchdog's observers. Imports watchdog when the first one starts, and on one thread at a time.
 
 ``watchdog.observers`` and ``watchdog.observers.inotify`` import each other. Python ends one of two threads that import them at
-the same moment with a ``_DeadlockError``. So the fence's watch and the watch of a script's files import them here.
+the same moment with a ``_DeadlockError``. The fence's watch and the watch of a script's files start at the same moment.
 """
 
 from __future__ import annotations
 
 import logging
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _importing = Lock()
 
 
-def handler_and_observer() -> tuple[type[Any], type[Any]]:
-    """Return the handler class and the observer class of this system.
+def observe(folder: str, *, recursive: bool = False, **callbacks: Callable[[Any], None]) -> Any:
+    """Return a started observer of a folder.
+
+    Args:
+        folder: an existing folder.
+        recursive: observe its subfolders too.
+        callbacks: methods of watchdog's ``FileSystemEventHandler`` by name, such as ``on_created``.
 
     Raises:
-        ImportError: the system has no file events, or watchdog does not know them.
-        AttributeError: as ImportError; watchdog's own error on a C library without inotify.
+        OSError: the system has no watch left.
+        ImportError: the system has no file events.
+        AttributeError: watchdog's error on a C library without inotify.
     """
     with _importing:
         from watchdog.events import FileSystemEventHandler
@@ -26,4 +35,10 @@ def handler_and_observer() -> tuple[type[Any], type[Any]]:
 
     # Without a handler the library prints to stderr if its thread ends during a check.
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
-    return FileSystemEventHandler, InotifyObserver
+    handler = FileSystemEventHandler()
+    for name, callback in callbacks.items():
+        setattr(handler, name, callback)
+    observer = InotifyObserver()
+    observer.schedule(handler, folder, recursive=recursive)
+    observer.start()
+    return observer

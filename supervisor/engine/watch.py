@@ -42,12 +42,7 @@ class Watch:
 
     def _begin(self) -> None:
         try:
-            handler_class, observer_class = file_events.handler_and_observer()
-            handler = handler_class()
-            handler.on_created = self._created
-            observer = observer_class()
-            observer.schedule(handler, str(self._folder))
-            observer.start()
+            observer = file_events.observe(str(self._folder), on_created=self._created)
         except (OSError, ImportError, AttributeError):
             return  # no file events, or no watch left: the regular look is enough
         self._observer = observer

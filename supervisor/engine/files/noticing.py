@@ -31,16 +31,10 @@ class Noticing:
     def begin(self, folder: Path) -> bool:
         """Listen to a folder that is there; False if the system has no such way, or no more room for it."""
         try:
-            handler_class, observer_class = file_events.handler_and_observer()
-            handler = handler_class()
-            handler.on_any_event = self._happened
-            observer = observer_class()
-            observer.schedule(handler, os.fspath(folder), recursive=True)
-            observer.start()
+            self._observer = file_events.observe(os.fspath(folder), recursive=True, on_any_event=self._happened)
         except (OSError, ImportError, AttributeError) as error:  # what a system without it lacks
             self.why = getattr(error, "strerror", None) or str(error)
             return False
-        self._observer = observer
         return True
 
     @property

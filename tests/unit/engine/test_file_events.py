@@ -22,7 +22,7 @@ from supervisor.engine import file_events
 def load():
     both.wait()
     try:
-        loaded.append(file_events.handler_and_observer())
+        loaded.append(file_events.observe(sys.argv[1]))
     except BaseException as error:
         print(repr(error))
 
@@ -34,6 +34,6 @@ print(len(loaded))
 """
 
 
-def test_two_threads_can_import_watchdog_at_the_same_moment():
-    ran = subprocess.run([sys.executable, "-c", TWO_THREADS], capture_output=True, text=True, check=True)
+def test_two_threads_can_import_watchdog_at_the_same_moment(tmp_path):
+    ran = subprocess.run([sys.executable, "-c", TWO_THREADS, tmp_path], capture_output=True, text=True, check=True)
     assert ran.stdout == "2\n"

@@ -79,7 +79,7 @@ def test_workers_that_outlived_their_trainer_are_killed_too(dead):
     trainer = orphan(dead, WORKER)
     assert trainer.stdin is not None
     assert trainer.stdout is not None
-    trainer.stdin.write(b"\n")  # it is noted by now, so that it may end
+    trainer.stdin.write(b"\n")  # its pid is recorded by now: the trainer may fork and end
     trainer.stdin.flush()
     trainer.stdout.readline()
     trainer.wait()

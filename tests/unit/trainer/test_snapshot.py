@@ -158,7 +158,7 @@ def test_a_copy_beside_forward_and_backward_holds_the_moment_of_the_boundary(tmp
 
 
 def on_the_helper():
-    """Whether this is the copying thread. `Copying._helper` is set only after that thread was started: too late to ask it."""
+    """Return True on the copying thread. `Copying._helper` is set only after that thread has started."""
     return threading.current_thread().name == "supervisor-copy"
 
 
